@@ -1,0 +1,3 @@
+//! Standfast, the program: configuration, data plane, health checks, balancing, control.
+
+pub mod config;

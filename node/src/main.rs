@@ -1,0 +1,3 @@
+//! The program `standfast`.
+
+fn main() {}
