@@ -6,6 +6,7 @@
 
 pub mod broker;
 pub mod client;
+pub mod dns;
 pub mod haproxy;
 pub mod health;
 pub mod mosquitto;
@@ -21,8 +22,9 @@ pub mod wait;
 
 /// What nearly every test uses.
 pub mod prelude {
-    pub use crate::broker::{BlackHole, FakeBroker, Header};
+    pub use crate::broker::{After, Answer, BlackHole, FakeBroker, Header, Wants};
     pub use crate::client::{Client, Ending};
+    pub use crate::dns::FakeDns;
     pub use crate::haproxy::Haproxy;
     pub use crate::health::FakeHttp;
     pub use crate::mosquitto::{Mosquitto, Publish, Subscriber};
@@ -30,7 +32,7 @@ pub mod prelude {
     pub use crate::netns::{Bridge, Host};
     pub use crate::rabbitmq::RabbitMq;
     pub use crate::require;
-    pub use crate::standfast::{Cli, Standfast, StatusExt};
+    pub use crate::standfast::{Cli, Standfast, StatusExt, backends, backends_at};
     pub use crate::wait::{eventually, holds, pause, within};
     pub use std::time::{Duration, Instant};
 

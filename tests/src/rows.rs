@@ -44,22 +44,30 @@ pub fn required(text: &str) -> Result<Vec<Row>> {
     Ok(file.row)
 }
 
-/// The row tests in the `.rs` files of a folder, in the order of rows and names.
+/// The row tests in the `.rs` files of a folder and its folders, in the order of rows and names.
 ///
 /// # Errors
 ///
 /// Where a file cannot be read.
 pub fn tests_in(folder: &Path) -> Result<Vec<Test>> {
     let mut tests = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|it| it == "rs") {
-            let file = path.file_name().unwrap_or_default().to_string_lossy();
-            tests.extend(tests_of(&file, &fs::read_to_string(&path)?));
-        }
-    }
+    collect(folder, "", &mut tests)?;
     tests.sort();
     Ok(tests)
+}
+
+fn collect(folder: &Path, prefix: &str, tests: &mut Vec<Test>) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("{prefix}{name}");
+        if path.is_dir() {
+            collect(&path, &format!("{name}/"), tests)?;
+        } else if name.ends_with(".rs") {
+            tests.extend(tests_of(&name, &fs::read_to_string(&path)?));
+        }
+    }
+    Ok(())
 }
 
 /// The row tests of one source text: functions under `#[test]` whose names begin with a row's id.
@@ -157,10 +165,12 @@ pub fn not_shown(rows: &[Row], tests: &[Test], log: &str) -> Vec<String> {
     let skips: BTreeMap<_, _> = log
         .lines()
         .filter_map(|line| line.strip_prefix("SKIPPED ")?.split_once(": "))
+        .map(|(path, reason)| (last_word(path), reason))
         .collect();
     let passed: BTreeSet<_> = log
         .lines()
         .filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... ok"))
+        .map(last_word)
         .filter(|name| !skips.contains_key(name))
         .collect();
     let mut found = Vec::new();
@@ -183,6 +193,11 @@ pub fn not_shown(rows: &[Row], tests: &[Test], log: &str) -> Vec<String> {
         found.push(format!("row {} is missing: {reasons}", row.id));
     }
     found
+}
+
+/// `a01_x` of `spread::a01_x`.
+fn last_word(path: &str) -> &str {
+    path.rsplit("::").next().unwrap_or(path)
 }
 
 #[cfg(test)]
@@ -224,7 +239,7 @@ mod tests {
     #[test]
     fn a_skipped_row_counts_as_missing() {
         let tests = tests_of("x.rs", SOURCE);
-        let log = "SKIPPED a01_first: no root\ntest a01_first ... ok\n";
+        let log = "SKIPPED m::a01_first: no root\ntest m::a01_first ... ok\n";
         assert_eq!(
             not_shown(&rows(), &tests, log),
             ["row A01 is missing: a01_first skipped: no root"]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::broker::FakeBroker;
 use crate::netns::Host;
 use crate::ports;
 use crate::program::{Dir, Program, build_dir};
@@ -248,6 +249,12 @@ impl Standfast {
         run(&mut self.control(arguments))
     }
 
+    /// Runs a command through another control socket than the first.
+    #[must_use]
+    pub fn cli_at(&self, socket: &Path, arguments: &[&str]) -> Cli {
+        run(self.control(arguments).env("STANDFAST_SOCKET", socket))
+    }
+
     fn control(&self, arguments: &[&str]) -> Command {
         let mut command = on_host(self.host.as_deref(), &binary());
         command
@@ -375,6 +382,30 @@ impl Standfast {
         })
     }
 
+    /// The `why` of every connection line of this client, oldest first.
+    #[must_use]
+    pub fn whys(&self, client: &str) -> Vec<String> {
+        let lines = self.lines().into_iter();
+        let own = lines.filter(|line| line["client"] == client);
+        own.map(|line| line["why"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    /// Waits until this client has `count` connection lines, and answers the `why` of the last.
+    ///
+    /// # Panics
+    ///
+    /// Where they do not come within 20 s.
+    #[must_use]
+    #[track_caller]
+    pub fn nth_why(&self, client: &str, count: usize) -> String {
+        let what = format!("{count} connection lines of {client}");
+        within(PATIENCE, &what, || {
+            let mut whys = self.whys(client);
+            (whys.len() == count).then(|| whys.pop())?
+        })
+    }
+
     /// Waits for a line that satisfies `is_it`.
     ///
     /// # Panics
@@ -414,6 +445,23 @@ impl Standfast {
             .sum();
         pages * 4096
     }
+}
+
+/// `backends = […]` with the names `b1`, `b2`, … for scripted brokers.
+#[must_use]
+pub fn backends<'a>(brokers: impl IntoIterator<Item = &'a FakeBroker>) -> String {
+    let addresses = brokers.into_iter().map(FakeBroker::addr);
+    backends_at(addresses)
+}
+
+/// `backends = […]` with the names `b1`, `b2`, … for addresses.
+#[must_use]
+pub fn backends_at(addresses: impl IntoIterator<Item = SocketAddr>) -> String {
+    let entries = addresses.into_iter().enumerate();
+    let entries: Vec<_> = entries
+        .map(|(place, addr)| format!("{{ name = \"b{}\", addr = \"{addr}\" }}", place + 1))
+        .collect();
+    format!("backends = [{}]", entries.join(", "))
 }
 
 /// Questions to `status --json`.
