@@ -5,3 +5,6 @@ mod names;
 mod segment;
 pub mod snapshot;
 pub mod table;
+
+pub use entry::{BackendRef, Hasher, Id, Kind};
+pub use table::{Counts, Filter, Home, Record, Table};

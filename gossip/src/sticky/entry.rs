@@ -9,7 +9,8 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 ///
 /// 128 bits, so that two clients of one table meet with a chance of about 1e-27 at a million entries,
 /// and a client id of 65 535 bytes costs no more than one of five.
-#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+/// The default, all zero, stands for no client.
+#[derive(Clone, Copy, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Id(pub [u8; 16]);
 
 impl Id {
