@@ -4,5 +4,6 @@
 //! still need, and refuse as soon as the bytes seen rule out what they look for. Encoders append to a `Vec` and allocate
 //! only when it lacks capacity.
 
+pub mod guardian;
 pub mod mqtt;
 pub mod proxy;

@@ -16,7 +16,9 @@ fn fed_byte_by_byte(bytes: &[u8]) -> Result<Parsed<'_>, ProxyError> {
 #[test]
 fn both_versions_are_told_apart_and_read_in_any_pieces() {
     let mut v2 = Vec::new();
-    let addresses = Some(("192.0.2.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()));
+    let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+    let (src, dst) = (address("192.0.2.1:1"), address("[::1]:2"));
+    let addresses = Some((src, dst));
     let facts = v2::Facts {
         crc32c: true,
         authority: Some(b"example.org"),
@@ -35,8 +37,8 @@ fn both_versions_are_told_apart_and_read_in_any_pieces() {
         let Ok(Parsed::Header(read)) = fed_byte_by_byte(&bytes) else {
             panic!("not read: {bytes:?}");
         };
-        let mapped = "[::ffff:192.0.2.1]:1".parse().unwrap();
-        assert_eq!(read.addresses, Some((mapped, addresses.unwrap().1)));
+        let mapped = address("[::ffff:192.0.2.1]:1");
+        assert_eq!(read.addresses, Some((mapped, dst)));
         assert_eq!((read.len, read.local), (len, false));
         let alone = format!("{:?}", parse(&bytes));
         bytes.extend_from_slice(b"\x10\x20behind");
