@@ -5,6 +5,8 @@ use proptest::strategy::Strategy as Generate;
 
 use super::super::balance::Strategy;
 use super::*;
+use crate::config::Key;
+use standfast_gossip::sticky::Hasher;
 
 const STICKY: Stickiness = Stickiness {
     key: Key::ClientId,

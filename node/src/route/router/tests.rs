@@ -1,7 +1,8 @@
 use std::net::Ipv4Addr;
 
 use super::super::balance::Strategy;
-use super::super::decision::{CandidateState, Moved, Stickiness, Why};
+use super::super::decision::{Moved, Why};
+use super::super::facts::{CandidateState, Stickiness};
 use super::*;
 use crate::config::Key;
 
