@@ -2,11 +2,11 @@
 
 pub mod balance;
 pub mod decision;
+pub mod facts;
 pub mod rendezvous;
 pub mod router;
 
 pub use balance::{Picker, Strategy};
-pub use decision::{
-    Candidate, CandidateState, Decision, HomeView, Outcome, Plan, Policy, Request, Step, Wait, Why,
-};
+pub use decision::{Decision, Moved, Outcome, Plan, Step, Wait, Why};
+pub use facts::{Candidate, CandidateState, HomeView, Policy, Request, Stickiness};
 pub use router::{Claim, Router};

@@ -1,13 +1,13 @@
 //! Choosing among backends for a client that no sticky entry sends anywhere.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use standfast_gossip::sticky::entry::Hasher;
 
-use super::decision::{Candidate, CandidateState, Request, Trace, Wait, Why};
+use super::decision::{Trace, Wait, Why};
+use super::facts::{Candidate, CandidateState, Request};
 use super::rendezvous;
 use crate::config::{Balance, Key};
 
@@ -185,14 +185,14 @@ fn pick(
     let draw = |candidate: &Candidate<'_>| {
         rendezvous::draw(hasher, client, candidate.name, effective(candidate))
     };
-    let best = candidates
+    let draws = candidates
         .iter()
         .enumerate()
-        .filter(|(_, candidate)| may(candidate))
-        .max_by(|(_, a), (_, b)| {
-            // Equal draws are one in 2⁵³; the name decides, so that all nodes agree.
-            draw(a).total_cmp(&draw(b)).then_with(|| a.name.cmp(b.name))
-        })?;
+        .filter(|(_, candidate)| may(candidate));
+    let draws = draws.map(|(at, candidate)| (at, candidate.name, draw(candidate)));
+    // Equal draws are one in 2⁵³; the name decides, so that all nodes agree.
+    let best =
+        draws.max_by(|(_, name, a), (_, other, b)| a.total_cmp(b).then_with(|| name.cmp(other)))?;
     Some((best.0, why))
 }
 
@@ -216,17 +216,17 @@ pub(super) fn is_serving(candidate: &Candidate<'_>) -> bool {
 }
 
 /// Why a backend cannot be chosen while backups do (or do not) count.
-fn obstacle(candidate: &Candidate<'_>, backup: bool) -> Option<Cow<'static, str>> {
+fn obstacle(candidate: &Candidate<'_>, backup: bool) -> Option<&'static str> {
     if !candidate.state.is_usable() {
-        Some(candidate.state.as_str().into())
+        Some(candidate.state.as_str())
     } else if candidate.weight == 0 {
-        Some("weight 0".into())
+        Some("weight 0")
     } else if candidate.backup != backup {
-        Some("backup".into())
+        Some("backup")
     } else if candidate.excluded {
-        Some("refused".into())
+        Some("refused")
     } else if candidate.is_full() {
-        Some(format!("full: {}", candidate.connections).into())
+        Some("full")
     } else {
         None
     }
@@ -251,7 +251,7 @@ fn describe_left_out(candidates: &[Candidate<'_>], backup: bool, only_up: bool) 
     let mut text = String::new();
     for candidate in candidates {
         let reason = obstacle(candidate, backup).or_else(|| {
-            (only_up && candidate.state != CandidateState::Up).then_some("not checked yet".into())
+            (only_up && candidate.state != CandidateState::Up).then_some("not checked yet")
         });
         if let Some(reason) = reason {
             let comma = if text.is_empty() { "left out: " } else { ", " };

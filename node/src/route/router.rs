@@ -12,9 +12,8 @@ use standfast_gossip::sticky::entry::{BackendRef, Hasher, Id};
 use standfast_gossip::sticky::table::{Home, Table};
 
 use super::balance::Picker;
-use super::decision::{
-    self, Candidate, Decision, HomeView, NoTrace, Outcome, Plan, Policy, Request, Step,
-};
+use super::decision::{self, Decision, NoTrace, Outcome, Plan, Step};
+use super::facts::{Candidate, HomeView, Policy, Request};
 
 /// Routes the clients of one pool; shared between threads.
 #[derive(Debug)]
