@@ -1,1 +1,3 @@
 //! What the nodes of a cluster know together.
+
+pub mod sticky;

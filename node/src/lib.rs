@@ -6,3 +6,4 @@ pub mod config;
 pub mod end;
 pub mod events;
 pub mod pool;
+pub mod route;
