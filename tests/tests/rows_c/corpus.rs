@@ -184,16 +184,28 @@ fn invalid() -> Vec<Case> {
             raw(b"MQTT", 4, 2, &[0, 9, b'x']),
         ),
         same("reserved flag", Closed, raw(b"MQTT", 4, 3, &id)),
-        same(
+        other(
             "will of QoS 3",
             Closed,
+            "flags that MQTT forbids (3.1.2.6); a broker would close, after we chose one",
             raw(b"MQTT", 4, 0x1e, &three_strings),
         ),
-        same("QoS of no will", Closed, raw(b"MQTT", 4, 0x0a, &id)),
-        same("retain of no will", Closed, raw(b"MQTT", 4, 0x22, &id)),
-        same(
+        other(
+            "QoS of no will",
+            Closed,
+            "flags that MQTT forbids (3.1.2.6); a broker would close, after we chose one",
+            raw(b"MQTT", 4, 0x0a, &id),
+        ),
+        other(
+            "retain of no will",
+            Closed,
+            "flags that MQTT forbids (3.1.2.7); a broker would close, after we chose one",
+            raw(b"MQTT", 4, 0x22, &id),
+        ),
+        other(
             "password without user, 3.1.1",
             Closed,
+            "flags that MQTT 3.1.1 forbids (3.1.2.9)",
             raw(b"MQTT", 4, 0x42, &two_strings),
         ),
         same("another protocol", Closed, raw(b"MQTX", 4, 2, &id)),
@@ -203,7 +215,12 @@ fn invalid() -> Vec<Case> {
             Closed,
             raw(b"MQTT", 6, 2, &[&[0][..], &id].concat()),
         ),
-        same("3.1's name with level 4", Closed, raw(b"MQIsdp", 4, 2, &id)),
+        other(
+            "3.1's name with level 4",
+            Closed,
+            "no such version: brokers answer CONNACK 1 or close",
+            raw(b"MQIsdp", 4, 2, &id),
+        ),
         same(
             "bytes behind the last field",
             Closed,
@@ -225,9 +242,10 @@ fn invalid() -> Vec<Case> {
             Closed,
             [&standfast_tests::broker::SIGNATURE[..], &[0x20, 0, 0, 0]].concat(),
         ),
-        same(
+        other(
             "no id, not clean, 3.1.1",
             Closed,
+            "MQTT 3.1.1 has the broker close (3.1.3.1); there is no id to stick to",
             Connect::v311("").clean(false).bytes(),
         ),
         same(
@@ -235,18 +253,30 @@ fn invalid() -> Vec<Case> {
             Closed,
             v5_with(&[0x21, 0, 9, 0x21, 0, 9]),
         ),
-        same(
+        other(
             "bad UTF-8 in the id",
             Closed,
+            "MQTT has the receiver close (1.5.4); logs and tables are spared",
             raw(b"MQTT", 4, 2, &sized(b"\xff\xfe")),
         ),
-        same(
+        other(
             "U+0000 in the id",
             Closed,
+            "MQTT has the receiver close (1.5.4); logs and tables are spared",
             raw(b"MQTT", 4, 2, &sized(b"a\0b")),
         ),
-        same("mqtt in small letters", Closed, raw(b"mqtt", 4, 2, &id)),
-        same("CONNACK", Closed, [0x20, 2, 0, 0]),
+        other(
+            "mqtt in small letters",
+            Closed,
+            "the name is MQTT, letter by letter (3.1.2.1)",
+            raw(b"mqtt", 4, 2, &id),
+        ),
+        other(
+            "CONNACK",
+            Closed,
+            "HAProxy takes a server's packet for a client's",
+            [0x20, 2, 0, 0],
+        ),
     ]
 }
 
