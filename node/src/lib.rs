@@ -5,4 +5,5 @@ pub mod clock;
 pub mod config;
 pub mod end;
 pub mod events;
+pub mod health;
 pub mod pool;
