@@ -5,5 +5,6 @@ pub mod clock;
 pub mod config;
 pub mod end;
 pub mod events;
+pub mod health;
 pub mod pool;
 pub mod route;
