@@ -1,6 +1,7 @@
 //! Standfast, the program: configuration, data plane, health checks, balancing, control.
 
 pub mod access;
+pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod end;
