@@ -448,7 +448,7 @@ pub(super) fn hex(text: &str) -> Result<Vec<u8>, String> {
                 .ok_or_else(|| format!("{c:?} is no hexadecimal digit"))
         })
         .collect::<Result<_, _>>()?;
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return Err("it has an odd number of digits".into());
     }
     if digits.len() > 8192 {

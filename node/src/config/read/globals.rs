@@ -11,8 +11,9 @@ use crate::config::model::{
     AccessFormat, ControlLevel, ControlSocket, Facility, Level, Limits, Log, LogFormat, LogTarget,
     Node, Target,
 };
-use crate::config::problem::{At, Sink};
+use crate::config::problem::At;
 use crate::config::reader::{Item, Read, Table, integer, number, number32, plain, text};
+use crate::config::sink::Sink;
 use crate::config::value::{self, accepts};
 
 const LEVELS: [(&str, Level); 7] = [
