@@ -258,6 +258,9 @@ fn host_port(text: &str) -> Result<(&str, &str), String> {
     if text.parse::<Ipv6Addr>().is_ok() {
         return Err("an IPv6 address stands in brackets before its port".into());
     }
+    if text.contains("://") {
+        return Err("a host and port stand alone, without a scheme".into());
+    }
     let (host, port) = text
         .rsplit_once(':')
         .filter(|(_, p)| !p.contains(']'))
@@ -522,3 +525,6 @@ pub(super) fn shorten(text: &str) -> String {
     }
     text.chars().take(57).chain("...".chars()).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,46 @@ fn every_example_loads_without_a_single_problem() {
     assert!(seen >= 6);
 }
 
+/// HAProxy's limits as the reference has them: more clients than entries, which is worth a warning.
+const HIVEMQ: &str = r#"
+log    = { target = "stdout", level = "info" }
+control = { socket = "/run/standfast/api.sock", owner = "standfast", group = "standfast", mode = "0660", level = "admin" }
+
+[[listener]]
+bind = ":1883"
+pool = "mqtt"
+limits = { connections = 1024000 }
+
+[[pool]]
+name     = "mqtt"
+balance  = "sticky"
+sticky   = { key = "client_id", size = 102400, expire = "30m" }
+timeout  = { connect = "30s", idle = "600s" }
+resolve  = { at_start = ["last", "dns", "none"], every = "10s" }
+check    = { http = "http://:8889/api/v1/health/readiness" }
+backends = ["HMQ-node1:1883", "HMQ-node2:1883", "HMQ-node3:1883"]
+"#;
+
+#[test]
+fn the_reference_of_hivemq_is_read_as_written() {
+    let loaded = load_text(HIVEMQ).unwrap_or_else(|p| panic!("{p}"));
+    assert_eq!(loaded.warnings.len(), 1);
+    assert_eq!(loaded.warnings[0].path, "pool[0].sticky.size");
+    let c = loaded.config;
+    assert_eq!(c.listeners[0].limits.connections, Some(1_024_000));
+    assert_eq!(c.control[0].mode, 0o660);
+    let p = &c.pools[0];
+    assert_eq!(
+        (p.sticky.size, p.timeout.idle),
+        (102_400, Some(Duration::from_secs(600)))
+    );
+    let check = p.backends[2].check.as_ref().expect("a check");
+    assert_eq!(check.port, Some(8889));
+    assert!(
+        matches!(&check.kind, CheckKind::Http { path, address: None, .. } if path.ends_with("/readiness"))
+    );
+}
+
 #[test]
 fn the_example_of_all_keys_names_every_key() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/all-keys.toml");
