@@ -292,6 +292,7 @@ fn profiles_set_what_their_broker_takes() {
         ("\"hivemq\"", false, true),
         ("\"vernemq\"", false, true),
         ("{ profile = \"emqx\", version = 1 }", false, false),
+        ("{ profile = \"rabbitmq\", version = 1 }", false, false),
     ] {
         let p = proxy(text);
         assert_eq!(
