@@ -6,4 +6,5 @@ pub mod clock;
 pub mod config;
 pub mod end;
 pub mod events;
+pub mod logging;
 pub mod pool;
