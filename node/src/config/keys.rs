@@ -1,0 +1,91 @@
+//! Every key of the file, to tell where a key that stands in the wrong table belongs.
+
+/// The full name of a key that is known in some other table; `None` for unknown and for ambiguous ones.
+pub(super) fn elsewhere(name: &str) -> Option<&'static str> {
+    let last = |key: &'static str| key.rsplit('.').next().unwrap_or(key);
+    let mut found = ALL.iter().filter(|key| last(key) == name);
+    let first = *found.next()?;
+    // Where several tables have it, the list of what is known here helps more.
+    if found.next().is_some() {
+        None
+    } else {
+        Some(first)
+    }
+}
+
+pub(super) const ALL: &[&str] = &[
+    "include",
+    "node.state_dir",
+    "node.threads",
+    "node.restart_grace",
+    "limits.greeting_memory",
+    "limits.relay_memory",
+    "log.format",
+    "log.target",
+    "log.targets",
+    "log.facility",
+    "log.access",
+    "log.access_format",
+    "log.access_connect",
+    "log.hash_client_ids",
+    "control.socket",
+    "control.owner",
+    "control.group",
+    "listener.bind",
+    "listener.pool",
+    "listener.accept_proxy",
+    "listener.allow",
+    "listener.deny",
+    "listener.connect_deadline",
+    "listener.max_connect_packet",
+    "listener.limits.per_ip",
+    "listener.limits.rate",
+    "listener.limits.over",
+    "pool.balance",
+    "pool.sticky",
+    "pool.sticky.size",
+    "pool.sticky.expire",
+    "pool.sticky.fallback",
+    "pool.sticky.return_home",
+    "pool.sticky.persistent_only",
+    "pool.proxy",
+    "pool.proxy.version",
+    "pool.proxy.profile",
+    "pool.check.http",
+    "pool.check.mqtt",
+    "pool.check.tcp",
+    "pool.check.send",
+    "pool.check.expect",
+    "pool.check.method",
+    "pool.check.headers",
+    "pool.check.interval",
+    "pool.check.fast_interval",
+    "pool.check.rise",
+    "pool.check.fall",
+    "pool.check.mqtt.username",
+    "pool.check.mqtt.password_file",
+    "pool.check.mqtt.accept",
+    "pool.on_down",
+    "pool.on_down.close",
+    "pool.on_down.pace",
+    "pool.timeout.connect",
+    "pool.timeout.idle",
+    "pool.timeout.half_close",
+    "pool.timeout.user",
+    "pool.timeout.tcp_keepalive",
+    "pool.when_empty",
+    "pool.when_empty.wait",
+    "pool.when_empty.then",
+    "pool.slow_start",
+    "pool.resolve",
+    "pool.resolve.at_start",
+    "pool.resolve.every",
+    "pool.min_up",
+    "pool.source",
+    "pool.backends",
+    "pool.backends.addr",
+    "pool.backends.weight",
+    "pool.backends.max_connections",
+    "pool.backends.backup",
+    "pool.backends.disabled",
+];
