@@ -7,5 +7,6 @@ pub mod config;
 pub mod end;
 pub mod events;
 pub mod health;
+pub mod logging;
 pub mod pool;
 pub mod route;
