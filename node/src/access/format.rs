@@ -199,7 +199,7 @@ fn termination(line: &Line) -> String {
         Some(End::NoBackend) if line.backend.is_none() => 's',
         Some(End::NoBackend) => 'S',
         Some(End::BackendDown) => 'D',
-        Some(End::Drained | End::Kicked | End::Removed | End::Shutdown) => 'K',
+        Some(End::Drained | End::Kicked | End::Shutdown) => 'K',
         Some(End::Internal) => 'I',
     };
     let stage = if line.connect.is_some() {
@@ -271,7 +271,6 @@ fn status(line: &Line) -> u16 {
             | End::HalfCloseTimeout
             | End::Drained
             | End::Kicked
-            | End::Removed
             | End::Shutdown,
         )
         | None => 200,
