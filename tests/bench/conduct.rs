@@ -1,5 +1,6 @@
 //! The conductor: starts everyone, sends the load to each in turn, and judges what comes back.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
@@ -66,6 +67,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
         broker: BrokerProcess::start()?,
         options,
         visits: Vec::new(),
+        numbers: Cell::new(0),
         two_cores,
     };
     for round in 0..conductor.options.rounds {
@@ -75,7 +77,8 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
     let report = report::Report::new(&conductor.visits, &peers, &conductor.options);
     println!("{}", report.text(&machine, &notes));
     if let Some(file) = &conductor.options.json {
-        let text = serde_json::to_string_pretty(&conductor.visits)?;
+        let raw = serde_json::json!({ "machine": machine.to_string(), "visits": conductor.visits });
+        let text = serde_json::to_string_pretty(&raw)?;
         fs::write(file, text).with_context(|| format!("write {}", file.display()))?;
     }
     Ok(if report.is_good() {
@@ -89,6 +92,7 @@ struct Conductor {
     options: Options,
     broker: BrokerProcess,
     visits: Vec<Visit>,
+    numbers: Cell<u16>,
     two_cores: bool,
 }
 
@@ -106,6 +110,10 @@ impl Conductor {
         // Whoever was first in this round is last in the next: nobody always inherits a warm or a tired machine.
         let turn = round % peers.len().max(1);
         peers.rotate_left(turn);
+        // The first to come pays for kernel memory that the others find ready: this visit is on the house.
+        for peer in &peers {
+            drop(self.visit(round, peer, Scenario::Setup, Placement::One)?);
+        }
         for scenario in self.options.scenarios.clone() {
             for &placement in scenario.placements() {
                 if placement == Placement::Own && !self.two_cores {
@@ -125,6 +133,11 @@ impl Conductor {
             }
         }
         Ok(())
+    }
+
+    /// Numbers visits, so that no client id comes twice while a proxy may remember it.
+    fn next_visit(&self) -> u16 {
+        self.numbers.replace(self.numbers.get().wrapping_add(1))
     }
 
     fn visit(
@@ -149,7 +162,7 @@ impl Conductor {
             scenario,
             targets: peer.targets.clone(),
             pids,
-            visit: self.visits.len() as u16,
+            visit: self.next_visit(),
             core,
             warmup: options.warmup,
             seconds: options.seconds,

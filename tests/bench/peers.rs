@@ -131,6 +131,12 @@ impl Peer {
             return Ok(());
         }
         let said = File::create(self.dir.join("output"))?;
+        // A process that starts afresh must not remember the clients of the one before.
+        let state = self.dir.join("state");
+        if state.exists() {
+            fs::remove_dir_all(&state).with_context(|| format!("empty {}", state.display()))?;
+        }
+        fs::create_dir(&state).with_context(|| format!("make {}", state.display()))?;
         let child = Command::new(std::env::current_exe()?)
             .args(["launch", "--core", &options.proxy_core.to_string(), "--"])
             .args(&self.command)
@@ -284,7 +290,7 @@ fn config(
 
 [node]
 threads = 1
-state_dir = "{dir}"
+state_dir = "{dir}/state"
 
 [log]
 level = "warn"
