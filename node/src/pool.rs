@@ -147,6 +147,7 @@ pub struct Backend {
     pub report: Mutex<CheckReport>,
     signals: [AtomicU32; Signal::ALL.len()],
     signalled: Notify,
+    poked: Notify,
 }
 
 impl Backend {
@@ -187,6 +188,7 @@ impl Backend {
             report: Mutex::new(CheckReport::default()),
             signals: Default::default(),
             signalled: Notify::new(),
+            poked: Notify::new(),
         }
     }
 
@@ -198,7 +200,9 @@ impl Backend {
 
     /// Tells where it is; answers where it was.
     pub fn set_address(&self, address: Option<SocketAddr>) -> Option<SocketAddr> {
-        std::mem::replace(&mut *self.address.write(), address)
+        let before = std::mem::replace(&mut *self.address.write(), address);
+        self.poke();
+        before
     }
 
     /// What checks say.
@@ -238,6 +242,7 @@ impl Backend {
         if before != admin {
             self.since.store(unix_ms(), Relaxed);
             why.clone_into(&mut self.why.lock());
+            self.poke();
         }
         before
     }
@@ -293,5 +298,15 @@ impl Backend {
     /// Waits for the next signal (for the one health driver of this backend).
     pub async fn signalled(&self) {
         self.signalled.notified().await;
+    }
+
+    /// Makes the health driver look at once whether address, state or configuration have changed.
+    pub fn poke(&self) {
+        self.poked.notify_one();
+    }
+
+    /// Waits for the next poke (for the one health driver of this backend).
+    pub async fn poked(&self) {
+        self.poked.notified().await;
     }
 }
