@@ -40,7 +40,7 @@ macro_rules! require {
         match $result {
             Ok(value) => value,
             Err(reason) => {
-                $crate::skip::skipped(&reason.to_string());
+                $crate::skip::skipped(&format!("{reason:#}"));
                 return;
             }
         }

@@ -72,3 +72,18 @@ fn hosts_on_a_bridge_reach_each_other_and_nobody_else() {
     let _ = std::net::TcpStream::connect_timeout(&broker.addr(), ms(300));
     assert_eq!(broker.contacts().len(), 1);
 }
+
+#[test]
+fn a_scripted_name_server_is_asked_by_programs_on_its_host() {
+    require!(root);
+    let host = require!(Host::new("names"));
+    let dns = require!(FakeDns::start_on(&host));
+    let ask = || host.run("getent", &["ahostsv4", "mq1.plant.example"]);
+    assert!(ask().is_err());
+    dns.set("mq1.plant.example", [10, 9, 8, 7].into());
+    let found = ask().expect("it resolves now").stdout;
+    assert!(String::from_utf8_lossy(&found).starts_with("10.9.8.7 "));
+    dns.dead(true);
+    assert!(ask().is_err());
+    assert!(dns.asked() > 1);
+}
