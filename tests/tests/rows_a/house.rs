@@ -15,8 +15,9 @@ use super::{one_pool, visit};
 #[test]
 fn a15_a_backend_without_an_address_is_taken_in_when_it_has_one() {
     require!(root);
-    let host = require!(Host::new("dns"));
-    let dns = require!(FakeDns::start_on(&host));
+    let bridge = require!(Bridge::with_hosts(1));
+    let host = bridge.host(1);
+    let dns = require!(FakeDns::start_on(host));
     dns.dead(true);
     let port = standfast_tests::ports::free();
     let broker = host.inside(|| FakeBroker::at((Ipv4Addr::LOCALHOST, port).into()));
@@ -25,7 +26,7 @@ fn a15_a_backend_without_an_address_is_taken_in_when_it_has_one() {
          resolve = {{ every = \"300ms\" }}\n\
          backends = [{{ name = \"b1\", addr = \"mq1.plant.example:{port}\" }}]"
     ));
-    let mut standfast = Standfast::start_on(&host, &config);
+    let mut standfast = Standfast::start_on(host, &config);
     assert_eq!(standfast.status().state("b1"), "unresolved");
     let to = standfast.addr("mqtt");
     let mut early = host.inside(|| Client::open(to)).expect("listeners are up");
