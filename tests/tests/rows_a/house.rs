@@ -165,7 +165,7 @@ fn a19_a_connection_line_tells_who_how_long_how_much_and_who_closed() {
     client.disconnect();
     let line = standfast.line_where("the polite one's line", |line| line["client"] == "polite");
     let at_most = before.elapsed();
-    let duration = duration_of(&line["dur"]);
+    let duration = Duration::from_secs_f64(line["dur"].as_f64().expect("seconds"));
     assert!(duration + ms(10) >= at_least, "{duration:?} {at_least:?}");
     assert!(duration <= at_most + ms(10), "{duration:?} {at_most:?}");
 
@@ -239,36 +239,4 @@ fn a19_the_default_form_is_one_line_of_keys_and_values() {
     ] {
         assert!(fields.contains_key(name), "{name} in {line}");
     }
-}
-
-/// A duration of a connection line: a text with units, as in the configuration.
-#[track_caller]
-fn duration_of(value: &serde_json::Value) -> Duration {
-    if let Some(text) = value.as_str() {
-        let mut total = Duration::ZERO;
-        let mut digits = String::new();
-        let mut rest = text;
-        while !rest.is_empty() {
-            let end = rest
-                .find(|c: char| !c.is_ascii_digit())
-                .unwrap_or(rest.len());
-            digits.clear();
-            digits.push_str(&rest[..end]);
-            rest = &rest[end..];
-            let end = rest
-                .find(|c: char| c.is_ascii_digit())
-                .unwrap_or(rest.len());
-            let number: u64 = digits.parse().unwrap_or_else(|_| panic!("{text}"));
-            total += match &rest[..end] {
-                "ms" => ms(number),
-                "s" => s(number),
-                "m" => s(number * 60),
-                "h" => s(number * 3600),
-                unit => panic!("unit {unit:?} in {text}"),
-            };
-            rest = &rest[end..];
-        }
-        return total;
-    }
-    panic!("no duration: {value}");
 }
