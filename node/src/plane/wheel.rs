@@ -152,7 +152,7 @@ mod tests {
         for _ in 0..3000 {
             wheel.tick(&mut hooks, &mut due);
         }
-        assert_eq!(due, []);
+        assert!(due.is_empty());
         wheel.tick(&mut hooks, &mut due);
         assert_eq!(due, [0]);
     }
