@@ -119,18 +119,41 @@ impl Conductor {
                 if placement == Placement::Own && !self.two_cores {
                     continue;
                 }
-                for peer in &mut peers {
-                    if peer.kind == Kind::Direct && scenario == Scenario::Idle {
-                        continue;
-                    }
-                    if scenario.wants_a_fresh_process() {
-                        peer.restart(&self.options)?;
-                    }
-                    let visit = self.visit(round, peer, scenario, placement)?;
-                    eprintln!("{}", report::line(&visit));
-                    self.visits.push(visit);
+                let passes = if scenario.is_timed() {
+                    self.options.passes
+                } else {
+                    1
+                };
+                for _ in 0..passes {
+                    self.pass(round, &mut peers, scenario, placement)?;
+                    peers.reverse();
+                }
+                if passes % 2 == 1 {
+                    peers.reverse();
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Visits everyone once.
+    fn pass(
+        &mut self,
+        round: usize,
+        peers: &mut [Peer],
+        scenario: Scenario,
+        placement: Placement,
+    ) -> anyhow::Result<()> {
+        for peer in peers {
+            if peer.kind == Kind::Direct && scenario == Scenario::Idle {
+                continue;
+            }
+            if scenario.wants_a_fresh_process() {
+                peer.restart(&self.options)?;
+            }
+            let visit = self.visit(round, peer, scenario, placement)?;
+            eprintln!("{}", report::line(&visit));
+            self.visits.push(visit);
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ use options::{Cli, Part};
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().part {
         None => in_a_session_of_its_own(),
-        Some(Part::Conduct(options)) => conduct::run(options),
+        Some(Part::Conduct(options)) => conduct::run(*options),
         Some(Part::Broker { listen }) => broker::run(&listen).map(|()| ExitCode::SUCCESS),
         Some(Part::Load { spec }) => load::run(&spec).map(|()| ExitCode::SUCCESS),
         Some(Part::Launch { core, command }) => Err(peers::launch(core, &command)),

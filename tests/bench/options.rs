@@ -24,7 +24,7 @@ pub(crate) struct Cli {
 pub(crate) enum Part {
     /// Start everything, visit everyone, print the tables.
     #[command(hide = true)]
-    Conduct(Options),
+    Conduct(Box<Options>),
     /// The stub broker; answers `stats` on standard input with a line of JSON.
     #[command(hide = true)]
     Broker {
@@ -50,6 +50,9 @@ pub(crate) struct Options {
     /// How often everyone is visited; medians are over rounds.
     #[arg(long, default_value_t = 5)]
     pub(crate) rounds: usize,
+    /// Visits to everyone within a scenario and round, there and back: what drifts meanwhile cancels out.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) passes: usize,
     /// Whom to visit, in the first round's order.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::ALL)]
     pub(crate) peers: Vec<Kind>,
@@ -102,12 +105,14 @@ impl Options {
     pub(crate) fn settled(mut self) -> Self {
         if self.quick {
             self.rounds = 1;
+            self.passes = 1;
             self.seconds = self.seconds.min(0.3);
             self.warmup = self.warmup.min(0.1);
             self.idle = self.idle.min(1000);
             self.silent = self.silent.min(500);
         }
         self.rounds = self.rounds.max(1);
+        self.passes = self.passes.max(1);
         self
     }
 }

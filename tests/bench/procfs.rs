@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
 
 /// On-CPU time of every thread of these processes, in nanoseconds.
 pub(crate) fn cpu_nanos(pids: &[u32]) -> anyhow::Result<u64> {
@@ -25,16 +26,36 @@ pub(crate) fn cpu_nanos(pids: &[u32]) -> anyhow::Result<u64> {
     Ok(sum)
 }
 
-/// Proportional set size of these processes together, in bytes.
-pub(crate) fn pss_bytes(pids: &[u32]) -> anyhow::Result<u64> {
-    let mut sum = 0;
+/// Proportional set size, in bytes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Pss {
+    pub(crate) all: u64,
+    /// Of that, pages of files: code for the most part, which the kernel takes and brings back as it likes.
+    pub(crate) files: u64,
+}
+
+impl Pss {
+    pub(crate) fn without_files(&self) -> u64 {
+        self.all.saturating_sub(self.files)
+    }
+}
+
+/// Proportional set size of these processes together.
+pub(crate) fn pss(pids: &[u32]) -> anyhow::Result<Pss> {
+    let mut sum = Pss::default();
     for pid in pids {
         let path = format!("/proc/{pid}/smaps_rollup");
         let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-        let kilobytes =
-            line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        sum += 1024 * kilobytes.with_context(|| format!("find Pss in {path}"))?;
+        let bytes = |name: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(name));
+            let value =
+                value.and_then(|value| value.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+            value
+                .map(|kilobytes| 1024 * kilobytes)
+                .with_context(|| format!("find {name} in {path}"))
+        };
+        sum.all += bytes("Pss:")?;
+        sum.files += bytes("Pss_File:")?;
     }
     Ok(sum)
 }
@@ -105,7 +126,11 @@ mod tests {
     fn this_process_costs_cpu_and_memory_and_is_its_own_family() {
         let me = std::process::id();
         assert!(cpu_nanos(&[me]).expect("schedstat of this process") > 0);
-        assert!(pss_bytes(&[me]).expect("smaps of this process") > 100_000);
+        let pss = pss(&[me]).expect("smaps of this process");
+        assert!(
+            pss.without_files() > 10_000 && pss.files > 10_000,
+            "{pss:?}"
+        );
         let family = family(me).expect("list of processes");
         assert!(
             family

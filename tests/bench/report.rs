@@ -242,6 +242,7 @@ fn costs() -> Columns {
         (Figure::Idle, "idle, B/conn".into()),
         (Figure::Burst, "after burst".into()),
         (Figure::Again, "after another".into()),
+        (Figure::IdleWithFiles, "idle with file pages".into()),
         (Figure::Rest, "process, MiB".into()),
     ]
 }

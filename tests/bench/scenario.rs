@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::histogram::Summary;
+use crate::procfs::Pss;
 
 /// What the load generator does.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize, ValueEnum)]
@@ -63,6 +64,11 @@ impl Scenario {
     /// Whether what earlier visits left in the process would spoil the figure.
     pub(crate) fn wants_a_fresh_process(self) -> bool {
         self == Self::Idle
+    }
+
+    /// Whether it measures time; memory does not drift.
+    pub(crate) fn is_timed(self) -> bool {
+        !matches!(self, Self::Idle | Self::Silent)
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -136,18 +142,18 @@ pub(crate) struct Outcome {
     pub(crate) trouble: Vec<String>,
 }
 
-/// Proportional set size of all processes of the proxy, in bytes.
+/// Memory of all processes of the proxy.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Memory {
     pub(crate) connections: u64,
     /// Before the connections, after a few that came and went.
-    pub(crate) rest: u64,
+    pub(crate) rest: Pss,
     /// With all connections held.
-    pub(crate) held: u64,
+    pub(crate) held: Pss,
     /// After one message on every connection at once.
-    pub(crate) burst: u64,
+    pub(crate) burst: Pss,
     /// After another.
-    pub(crate) again: u64,
+    pub(crate) again: Pss,
 }
 
 /// What became of a good client among bad ones.

@@ -24,7 +24,7 @@ pub(super) fn run(spec: &Spec) -> anyhow::Result<Outcome> {
     burst(&mut first)?;
     first.finish(&mut outcome);
     std::thread::sleep(SETTLING);
-    let rest = procfs::pss_bytes(&spec.pids)?;
+    let rest = procfs::pss(&spec.pids)?;
 
     let begin = Instant::now();
     let mut fleet = Fleet::new(spec, MESSAGE_BYTES)?;
@@ -32,13 +32,13 @@ pub(super) fn run(spec: &Spec) -> anyhow::Result<Outcome> {
     outcome.count = spec.idle as u64;
     outcome.seconds = begin.elapsed().as_secs_f64();
     std::thread::sleep(SETTLING);
-    let held = procfs::pss_bytes(&spec.pids)?;
+    let held = procfs::pss(&spec.pids)?;
     burst(&mut fleet)?;
     std::thread::sleep(SETTLING);
-    let after_burst = procfs::pss_bytes(&spec.pids)?;
+    let after_burst = procfs::pss(&spec.pids)?;
     burst(&mut fleet)?;
     std::thread::sleep(SETTLING);
-    let again = procfs::pss_bytes(&spec.pids)?;
+    let again = procfs::pss(&spec.pids)?;
     fleet.finish(&mut outcome);
 
     outcome.memory = Some(Memory {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::conduct::Visit;
 use crate::peers::Kind;
+use crate::procfs::Pss;
 use crate::scenario::{Memory, Placement, Scenario, Silent};
 
 /// One number that a visit yields.
@@ -18,8 +19,10 @@ pub(super) enum Figure {
     P50(Scenario, Placement),
     /// Latency in µs.
     P99(Scenario, Placement),
-    /// Memory in bytes per held connection.
+    /// Memory in bytes per held connection, pages of files left out.
     Idle,
+    /// The same with them.
+    IdleWithFiles,
     /// The same after a message on every connection at once.
     Burst,
     /// The same after another.
@@ -48,17 +51,16 @@ impl Figure {
         if !visit.invalid.is_empty() || outcome.count == 0 {
             return None;
         }
-        let here = |scenario, placement| {
-            let timed = !matches!(scenario, Scenario::Idle | Scenario::Silent);
-            (timed && visit.scenario == scenario && visit.placement == placement).then_some(())
+        let here = |scenario: Scenario, placement| {
+            (scenario.is_timed() && visit.scenario == scenario && visit.placement == placement)
+                .then_some(())
         };
         let bulk = visit.scenario == Scenario::Bulk;
         let bytes = (outcome.count * outcome.message_bytes * 2) as f64;
-        let memory =
-            |pick: fn(&Memory) -> u64| outcome.memory.as_ref().map(|memory| pick(memory) as f64);
-        let per_connection = |pick: fn(&Memory) -> u64| {
+        let per_connection = |held: fn(&Memory) -> &Pss, bytes: fn(&Pss) -> u64| {
             let memory = outcome.memory.as_ref()?;
-            Some((pick(memory) as f64 - memory.rest as f64) / memory.connections as f64)
+            let more = bytes(held(memory)) as f64 - bytes(&memory.rest) as f64;
+            Some(more / memory.connections as f64)
         };
         let silent = |pick: fn(&Silent) -> f64| outcome.silent.as_ref().map(pick);
         match self {
@@ -76,10 +78,14 @@ impl Figure {
             Self::P99(scenario, placement) => {
                 here(scenario, placement).map(|()| outcome.latency.p99)
             }
-            Self::Idle => per_connection(|memory| memory.held),
-            Self::Burst => per_connection(|memory| memory.burst),
-            Self::Again => per_connection(|memory| memory.again),
-            Self::Rest => memory(|memory| memory.rest).map(|bytes| bytes / 1024.0 / 1024.0),
+            Self::Idle => per_connection(|memory| &memory.held, Pss::without_files),
+            Self::IdleWithFiles => per_connection(|memory| &memory.held, |pss| pss.all),
+            Self::Burst => per_connection(|memory| &memory.burst, Pss::without_files),
+            Self::Again => per_connection(|memory| &memory.again, Pss::without_files),
+            Self::Rest => outcome
+                .memory
+                .as_ref()
+                .map(|memory| memory.rest.all as f64 / 1024.0 / 1024.0),
             Self::QuietP50 => silent(|silent| silent.quiet.p50),
             Self::QuietP99 => silent(|silent| silent.quiet.p99),
             Self::NoisyP50 => silent(|silent| silent.noisy.p50),
@@ -145,13 +151,11 @@ impl<'a> Book<'a> {
         Self(book)
     }
 
-    /// A figure by round.
+    /// A figure by round: the mean of the visits that yield it.
     fn values(&self, peer: Kind, figure: Figure) -> BTreeMap<usize, f64> {
         let of_peer = self.0.range((peer, 0)..=(peer, usize::MAX));
         of_peer
-            .filter_map(|(&(_, round), visits)| {
-                Some((round, visits.iter().find_map(|visit| figure.of(visit))?))
-            })
+            .filter_map(|(&(_, round), visits)| Some((round, mean(visits, figure)?)))
             .collect()
     }
 
@@ -175,6 +179,11 @@ impl<'a> Book<'a> {
                 .collect(),
         )
     }
+}
+
+fn mean(visits: &[&Visit], figure: Figure) -> Option<f64> {
+    let values: Vec<f64> = visits.iter().filter_map(|visit| figure.of(visit)).collect();
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 #[cfg(test)]
@@ -207,7 +216,8 @@ mod tests {
         let visits = [
             visit(0, Kind::Haproxy, 100_000),
             visit(0, Kind::Standfast, 50_000),
-            visit(1, Kind::Standfast, 150_000),
+            visit(1, Kind::Standfast, 100_000),
+            visit(1, Kind::Standfast, 200_000),
             visit(1, Kind::Haproxy, 200_000),
             visit(2, Kind::Haproxy, 100_000),
             spoilt,

@@ -55,7 +55,8 @@ pub(super) fn judge(book: &Book, options: &Options) -> Vec<Verdict> {
         });
     }
     let idle = book.spread(Standfast, Figure::Idle);
-    let beyond = idle.map(|idle| idle.median - CLIENT_ID_BYTES as f64);
+    let all = book.spread(Standfast, Figure::IdleWithFiles);
+    let beyond = all.map(|all| all.median - CLIENT_ID_BYTES as f64);
     verdicts.push(Verdict {
         goal: format!(
             "{} idle connections, at most 512 B each beyond the client id",
