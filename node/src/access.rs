@@ -1,8 +1,13 @@
 //! The connection line: what is known of a connection when it ends (or, with `log.access_connect`, is accepted).
 
+pub mod format;
+mod writer;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+pub use writer::{AccessLog, Hide};
 
 use crate::end::End;
 

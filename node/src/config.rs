@@ -23,6 +23,8 @@ mod nearest;
 mod problem;
 mod read;
 mod reader;
+mod sink;
+mod syntax;
 mod value;
 
 #[cfg(test)]
@@ -38,7 +40,7 @@ pub use effective::{to_json, to_toml};
 pub use model::*;
 pub use problem::{Excerpt, Problem, Problems, Severity};
 
-use problem::Sink;
+use sink::Sink;
 
 /// One file, read.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -136,7 +138,7 @@ pub struct Loaded {
 ///
 /// All problems of all files, warnings among them, in the order of the files: at least one is an error.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Problems> {
-    let root = include::read(path).map_err(|problem| Problems(vec![problem]))?;
+    let root = include::read(path).map_err(|problem| Problems(vec![*problem]))?;
     let mut outside = Vec::new();
     let included = include::included(&root, &mut outside);
     let sources = Sources { root, included };

@@ -35,8 +35,6 @@ pub enum End {
     Drained,
     /// Closed by `kick`.
     Kicked,
-    /// The backend was removed from the configuration.
-    Removed,
     /// The program stops.
     Shutdown,
     /// A fault of our own or of this machine (no descriptors, no memory): the log says which.
@@ -109,14 +107,13 @@ impl End {
             Self::BackendDown => "backend-down",
             Self::Drained => "drained",
             Self::Kicked => "kicked",
-            Self::Removed => "removed",
             Self::Shutdown => "shutdown",
             Self::Internal => "internal",
         }
     }
 
     /// All labels, in the order of [`Self::index`].
-    pub const LABELS: [&'static str; 18] = [
+    pub const LABELS: [&'static str; 17] = [
         "client-disconnect",
         "client-close",
         "client-reset",
@@ -132,7 +129,6 @@ impl End {
         "backend-down",
         "drained",
         "kicked",
-        "removed",
         "shutdown",
         "internal",
     ];
@@ -181,7 +177,6 @@ mod tests {
             End::BackendDown,
             End::Drained,
             End::Kicked,
-            End::Removed,
             End::Shutdown,
             End::Internal,
         ];

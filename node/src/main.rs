@@ -1,3 +1,17 @@
 //! The program `standfast`.
 
-fn main() {}
+mod start;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use standfast::cli::{self, Cli, Verb};
+
+fn main() -> ExitCode {
+    let Cli { global, verb } = Cli::parse();
+    match &verb {
+        Verb::Run(_) => start::guardian(&global),
+        Verb::Worker => start::worker(&global),
+        other => cli::run(&global, other).into(),
+    }
+}

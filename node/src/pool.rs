@@ -9,10 +9,15 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
+use standfast_proto::proxy::{v1, v2};
 use tokio::sync::Notify;
 
 use crate::clock::unix_ms;
-use crate::config;
+use crate::config::{self, ProxyVersion};
+use crate::health;
+use crate::route::{
+    Candidate, CandidateState, Claim, Decision, Outcome, Request, Router, Step, Why,
+};
 
 /// What checks say of a backend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -145,8 +150,11 @@ pub struct Backend {
     pub bytes_out: AtomicU64,
     /// What the last check found.
     pub report: Mutex<CheckReport>,
+    /// Clients that were sent to it since the start, in the order of [`Why::ALL`].
+    chosen: [AtomicU64; Why::ALL.len()],
     signals: [AtomicU32; Signal::ALL.len()],
     signalled: Notify,
+    poked: Notify,
 }
 
 impl Backend {
@@ -185,8 +193,10 @@ impl Backend {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             report: Mutex::new(CheckReport::default()),
+            chosen: Default::default(),
             signals: Default::default(),
             signalled: Notify::new(),
+            poked: Notify::new(),
         }
     }
 
@@ -198,7 +208,9 @@ impl Backend {
 
     /// Tells where it is; answers where it was.
     pub fn set_address(&self, address: Option<SocketAddr>) -> Option<SocketAddr> {
-        std::mem::replace(&mut *self.address.write(), address)
+        let before = std::mem::replace(&mut *self.address.write(), address);
+        self.poke();
+        before
     }
 
     /// What checks say.
@@ -238,6 +250,7 @@ impl Backend {
         if before != admin {
             self.since.store(unix_ms(), Relaxed);
             why.clone_into(&mut self.why.lock());
+            self.poke();
         }
         before
     }
@@ -290,8 +303,175 @@ impl Backend {
         std::array::from_fn(|kind| self.signals[kind].load(Relaxed))
     }
 
+    /// Clients that were sent to it since the start, by reason.
+    pub fn chosen(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Why::ALL
+            .iter()
+            .zip(&self.chosen)
+            .map(|(why, count)| (why.as_str(), count.load(Relaxed)))
+    }
+
+    /// Takes a place among its connections, unless it is full.
+    fn enter(&self, most: Option<u32>) -> bool {
+        let free = |live: u32| most.is_none_or(|most| live < most).then_some(live + 1);
+        self.live.fetch_update(Relaxed, Relaxed, free).is_ok()
+    }
+
+    /// Whether new clients may be sent to it.
+    #[must_use]
+    pub fn can_serve(&self) -> bool {
+        matches!(self.state(), CandidateState::Up | CandidateState::Unknown)
+    }
+
+    fn state(&self) -> CandidateState {
+        match (self.admin(), self.address(), self.verdict()) {
+            (Admin::Disabled, ..) => CandidateState::Disabled,
+            (Admin::Draining, ..) => CandidateState::Draining,
+            (Admin::Active, None, _) => CandidateState::Unresolved,
+            (Admin::Active, Some(_), Verdict::NotReady | Verdict::Dead) => CandidateState::Down,
+            (Admin::Active, Some(_), Verdict::Unknown) => CandidateState::Unknown,
+            (Admin::Active, Some(_), Verdict::Up) => CandidateState::Up,
+        }
+    }
+
     /// Waits for the next signal (for the one health driver of this backend).
     pub async fn signalled(&self) {
         self.signalled.notified().await;
+    }
+
+    /// Makes the health driver look at once whether address, state or configuration have changed.
+    pub fn poke(&self) {
+        self.poked.notify_one();
+    }
+
+    /// Waits for the next poke (for the one health driver of this backend).
+    pub async fn poked(&self) {
+        self.poked.notified().await;
+    }
+}
+
+/// Backends that can stand in for each other, under one configuration.
+#[derive(Debug)]
+pub struct Pool {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its configuration.
+    pub config: config::Pool,
+    /// Its backends, in the order of the configuration.
+    pub backends: Vec<Arc<Backend>>,
+    /// Decides where clients go, and remembers where they went.
+    pub router: Router,
+    /// Clients that wait for a backend at present.
+    pub waiting: Arc<AtomicU32>,
+}
+
+/// Where a client goes now.
+pub enum Choice {
+    /// There; a place among the backend's connections is taken.
+    To(Chosen),
+    /// Nowhere at the moment.
+    Wait,
+}
+
+/// A backend that was chosen for a client.
+pub struct Chosen {
+    /// Its place in the pool.
+    pub place: u16,
+    /// The backend.
+    pub backend: Arc<Backend>,
+    /// Why this one.
+    pub why: Why,
+    /// What the sticky table has to be told when it is known how it went.
+    pub claim: Option<Claim>,
+}
+
+impl Pool {
+    /// Chooses a backend for a client; those in `tried` (places in the pool) have failed it already.
+    pub fn choose(&self, request: &Request<'_>, tried: &[u16]) -> Choice {
+        let now = unix_ms();
+        // A place may be taken by another thread between the look and the step: then it is looked at again.
+        for _ in 0..=self.backends.len() {
+            let candidates = self.candidates(tried, now);
+            let (decision, claim) = self.router.route(request, &candidates, now);
+            let Outcome::To { index, why } = decision.outcome else {
+                return Choice::Wait;
+            };
+            let backend = &self.backends[index];
+            if backend.enter(candidates[index].max_connections) {
+                if let Some(place) = Why::ALL.iter().position(|one| *one == why) {
+                    backend.chosen[place].fetch_add(1, Relaxed);
+                }
+                return Choice::To(Chosen {
+                    place: u16::try_from(index).unwrap_or(u16::MAX),
+                    backend: backend.clone(),
+                    why,
+                    claim,
+                });
+            }
+            if let Some(claim) = claim {
+                self.router.abandoned(claim);
+            }
+        }
+        Choice::Wait
+    }
+
+    /// What [`Self::choose`] would decide now, rule by rule.
+    #[must_use]
+    pub fn explain(&self, request: &Request<'_>) -> (Decision, Vec<Step>) {
+        let now = unix_ms();
+        self.router
+            .explain(request, &self.candidates(&[], now), now)
+    }
+
+    fn candidates(&self, tried: &[u16], now: u64) -> Vec<Candidate<'_>> {
+        self.backends
+            .iter()
+            .zip(&self.config.backends)
+            .enumerate()
+            .map(|(index, (backend, config))| Candidate {
+                index,
+                name: &backend.name,
+                weight: backend.weight_override().unwrap_or(config.weight),
+                ramp: health::ramp(backend.came_up(), now, self.config.slow_start),
+                connections: backend.live.load(Relaxed),
+                max_connections: config.max_connections,
+                backup: config.backup,
+                state: backend.state(),
+                excluded: tried.iter().any(|place| usize::from(*place) == index),
+            })
+            .collect()
+    }
+
+    /// Backends that may take new clients.
+    #[must_use]
+    pub fn usable(&self) -> usize {
+        self.backends
+            .iter()
+            .filter(|backend| backend.can_serve())
+            .count()
+    }
+}
+
+/// Appends the PROXY header of a client's connection.
+pub fn put_proxy_header(
+    out: &mut Vec<u8>,
+    proxy: &config::Proxy,
+    client: SocketAddr,
+    local: SocketAddr,
+) {
+    match proxy.version {
+        ProxyVersion::V1 => v1::encode(Some((client, local)), out),
+        ProxyVersion::V2 => {
+            let header = v2::Header {
+                command: v2::Command::Proxy,
+                addresses: Some((client, local)),
+                facts: v2::Facts {
+                    crc32c: proxy.crc32c,
+                    ..v2::Facts::default()
+                },
+            };
+            // Addresses and checksum always fit: only names that come with TLS could have to go.
+            let _ = header.encode(proxy.max_tlv_bytes.into(), out);
+        }
     }
 }

@@ -15,8 +15,10 @@ pub fn skipped(reason: &str) {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("unnamed test");
     let line = format!("SKIPPED {name}: {reason}\n");
+    // On a line of its own, where the runner has begun one with the test's name.
+    let shown = format!("\n{line}");
     // Not eprintln!: the test runner would swallow it, and a skip that nobody reads counts as passed.
-    let _ = std::io::stderr().lock().write_all(line.as_bytes());
+    let _ = std::io::stderr().lock().write_all(shown.as_bytes());
     if let Some(path) = std::env::var_os("STANDFAST_SKIPS")
         && let Ok(mut file) = OpenOptions::new().create(true).append(true).open(path)
     {
@@ -24,8 +26,8 @@ pub fn skipped(reason: &str) {
     }
 }
 
-/// `require!(root)` or `require!(some_option, "why it is needed")`: goes on with the value, or returns from the test
-/// and reports it as skipped.
+/// `require!(root)` or `require!(some_result)`: goes on with the value, or returns from the test and reports it as
+/// skipped, with the error as the reason.
 #[macro_export]
 macro_rules! require {
     (root) => {
@@ -34,11 +36,11 @@ macro_rules! require {
             return;
         }
     };
-    ($option:expr) => {
-        match $option {
+    ($result:expr) => {
+        match $result {
             Ok(value) => value,
             Err(reason) => {
-                $crate::skip::skipped(&reason.to_string());
+                $crate::skip::skipped(&format!("{reason:#}"));
                 return;
             }
         }

@@ -74,31 +74,18 @@ fn hosts_on_a_bridge_reach_each_other_and_nobody_else() {
 }
 
 #[test]
-fn the_newer_mosquitto_knows_proxy_headers() {
-    let mosquitto = require!(Mosquitto::start_newer("enable_proxy_protocol 2"));
-    assert!(Client::connect(mosquitto.addr(), &Connect::v311("bare")).is_err());
-    let mut head = standfast_tests::broker::SIGNATURE.to_vec();
-    head.extend([
-        0x21, 0x11, 0, 12, 10, 9, 8, 7, 127, 0, 0, 1, 0x30, 0x39, 7, 91,
-    ]);
-    head.extend(Connect::v311("told").bytes());
-    let mut client = Client::open(mosquitto.addr()).expect("open");
-    client.send(&head).expect("open");
-    client.connack(s(5)).expect("accepted");
-    let line = mosquitto.log_line("as told");
-    assert!(line.contains("10.9.8.7:12345"), "{line}");
-}
-
-#[test]
-fn rabbitmq_starts_and_takes_proxy_headers() {
-    let rabbit = require!(RabbitMq::start(true));
-    let mut head = standfast_tests::broker::SIGNATURE.to_vec();
-    head.extend([
-        0x21, 0x11, 0, 12, 10, 9, 8, 7, 127, 0, 0, 1, 0x30, 0x39, 7, 91,
-    ]);
-    head.extend(Connect::v311("told").bytes());
-    let mut client = Client::open(rabbit.addr()).expect("open");
-    client.send(&head).expect("open");
-    client.connack(s(20)).expect("accepted");
-    assert!(rabbit.log().contains("10.9.8.7:12345"), "{}", rabbit.log());
+fn a_scripted_name_server_is_asked_by_programs_on_its_host() {
+    require!(root);
+    // On a bridge: without any address but loopback's the C library asks nobody.
+    let bridge = require!(Bridge::with_hosts(1));
+    let host = bridge.host(1);
+    let dns = require!(FakeDns::start_on(host));
+    let ask = || host.run("getent", &["ahostsv4", "mq1.plant.example"]);
+    assert!(ask().is_err());
+    dns.set("mq1.plant.example", [10, 9, 8, 7].into());
+    let found = ask().expect("it resolves now").stdout;
+    assert!(String::from_utf8_lossy(&found).starts_with("10.9.8.7 "));
+    dns.dead(true);
+    assert!(ask().is_err());
+    assert!(dns.asked() > 1);
 }

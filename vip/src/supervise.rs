@@ -261,7 +261,12 @@ mod tests {
             assert_eq!(supervisor.handle(Input::Timeout, now), Some(Output::Start));
             let _ = supervisor.handle(Input::Ready, now);
         }
-        assert_eq!(pauses, [0, 50, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000, 5000]);
+        assert_eq!(
+            pauses,
+            [
+                0, 50, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000, 5000
+            ]
+        );
     }
 
     #[test]
@@ -283,7 +288,10 @@ mod tests {
         let before = start + HUNG_AFTER - Duration::from_millis(1);
         assert_eq!(supervisor.handle(stuck(before), before), None);
         let at = start + HUNG_AFTER;
-        assert_eq!(supervisor.handle(stuck(at), at), Some(Output::Kill(Fault::Hung)));
+        assert_eq!(
+            supervisor.handle(stuck(at), at),
+            Some(Output::Kill(Fault::Hung))
+        );
     }
 
     #[test]
@@ -291,19 +299,28 @@ mod tests {
         let (mut supervisor, start) = serving();
         let at = supervisor.deadline().expect("a heartbeat is due");
         assert_eq!(at, start + HUNG_AFTER);
-        assert_eq!(supervisor.handle(Input::Timeout, at), Some(Output::Kill(Fault::Hung)));
+        assert_eq!(
+            supervisor.handle(Input::Timeout, at),
+            Some(Output::Kill(Fault::Hung))
+        );
     }
 
     #[test]
     fn a_stop_waits_for_the_grace_and_then_ends_the_worker() {
         let (mut supervisor, now) = serving();
         let grace = Duration::from_secs(20);
-        assert_eq!(supervisor.handle(Input::Stop { grace }, now), Some(Output::Ask));
+        assert_eq!(
+            supervisor.handle(Input::Stop { grace }, now),
+            Some(Output::Ask)
+        );
         assert_eq!(supervisor.handle(Input::Timeout, now + grace / 2), None);
         let late = supervisor.handle(Input::Timeout, now + grace);
         assert_eq!(late, Some(Output::Kill(Fault::DoesNotStop)));
         let exited = Input::Exited { code: Some(0) };
-        assert_eq!(supervisor.handle(exited, now + grace), Some(Output::Finish(0)));
+        assert_eq!(
+            supervisor.handle(exited, now + grace),
+            Some(Output::Finish(0))
+        );
     }
 
     proptest! {

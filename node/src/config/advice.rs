@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::draft::{Draft, ListenerDraft, PoolDraft};
 use super::model::{Balance, Config, Mode};
-use super::problem::{Problem, Severity, Sink};
+use super::problem::{Problem, Severity};
+use super::sink::Sink;
 use super::value::{show_duration, show_size};
 
 /// 1.5 times the keepalive of 60 s that most client libraries ask for unless told otherwise.

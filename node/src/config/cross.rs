@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::draft::Draft;
 use super::model::Bind;
 use super::nearest::nearest;
-use super::problem::{At, Sink};
+use super::problem::At;
+use super::sink::Sink;
 
 pub(super) fn check(draft: &Draft, sink: &mut Sink<'_>) {
     sockets(draft, sink);
@@ -43,8 +44,9 @@ fn listeners(draft: &Draft, sink: &mut Sink<'_>) {
         let same = draft.listeners[..i]
             .iter()
             .find(|l| l.listener.name == *name && !name.is_empty());
-        // Two that are named by the same address are told below, once.
-        if let Some(first) = same.filter(|first| first.named || listener.named) {
+        // Two that are named by the same address are told below, once; port 0 is never the same.
+        let kernel = listener.bind_at.iter().any(|(bind, _)| bind.port == 0);
+        if let Some(first) = same.filter(|first| first.named || listener.named || kernel) {
             let place = sink.place(&first.name_at);
             let message = format!("listener {name:?} is defined twice, first at {place}");
             sink.error(

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::Source;
-use super::problem::{Problem, Sink};
+use super::problem::Problem;
 use super::reader::{Table, text};
+use super::sink::Sink;
 
 /// Larger files are no configuration; a wrong path (a device, a log) must not fill the memory.
-const LARGEST: u64 = 16 << 20;
+const LARGEST: u64 = 4 << 20;
 
 /// Checks a pattern: `*` and `?` in names of folders and files.
 pub(super) fn pattern(text: &str) -> Result<String, String> {
@@ -31,15 +32,18 @@ pub(super) fn pattern(text: &str) -> Result<String, String> {
 /// # Errors
 ///
 /// A problem that names the file, and the place where it is not UTF-8.
-pub(super) fn read(path: &Path) -> Result<Source, Problem> {
-    let unreadable = |e: io::Error| Problem::unreadable(path, &cause(&e));
+pub(super) fn read(path: &Path) -> Result<Source, Box<Problem>> {
+    let unreadable = |why: &str| Box::new(Problem::unreadable(path, why));
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let file = std::fs::File::open(path).map_err(|e| unreadable(&cause(&e)))?;
     file.take(LARGEST + 1)
         .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+        .map_err(|e| unreadable(&cause(&e)))?;
     if bytes.len() as u64 > LARGEST {
-        return Err(Problem::unreadable(path, "it is larger than 16 MiB"));
+        return Err(unreadable("it is larger than 4 MiB"));
+    }
+    if bytes.contains(&0) {
+        return Err(unreadable("it holds NUL bytes and is no text"));
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Source {
@@ -51,7 +55,7 @@ pub(super) fn read(path: &Path) -> Result<Source, Problem> {
             let valid = String::from_utf8_lossy(&error.as_bytes()[..upto]).into_owned();
             let line = valid.matches('\n').count() + 1;
             let column = valid.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-            let mut problem = Problem::unreadable(path, "it is not UTF-8 from here on");
+            let mut problem = unreadable("it is not UTF-8 from here on");
             (problem.line, problem.column) = (line, column);
             problem.help = Some("save the file as UTF-8".into());
             Err(problem)
@@ -115,7 +119,7 @@ pub(super) fn included(root: &Source, problems: &mut Vec<Problem>) -> Vec<Source
             seen.push(real);
             match read(&path) {
                 Ok(source) => sources.push(source),
-                Err(problem) => problems.push(problem),
+                Err(problem) => problems.push(*problem),
             }
         }
     }

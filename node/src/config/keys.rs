@@ -13,7 +13,7 @@ pub(super) fn elsewhere(name: &str) -> Option<&'static str> {
     }
 }
 
-const ALL: &[&str] = &[
+pub(super) const ALL: &[&str] = &[
     "include",
     "node.state_dir",
     "node.threads",

@@ -1,5 +1,7 @@
 //! The whole file: which tables there are, and in which of several files.
 
+mod backend;
+mod balance;
 mod check;
 mod globals;
 mod listener;
@@ -8,8 +10,9 @@ mod pool;
 use toml::de::{DeTable, DeValue};
 
 use super::draft::Draft;
-use super::problem::{At, Sink};
+use super::problem::At;
 use super::reader::{Item, Table, one_of, text};
+use super::sink::Sink;
 use super::{Overrides, Sources};
 
 const SINGLE: [&str; 4] = ["node", "limits", "log", "control"];
@@ -17,21 +20,18 @@ const SINGLE: [&str; 4] = ["node", "limits", "log", "control"];
 /// Reads all files. The first is the one that may include others.
 pub(super) fn read(sources: &Sources, overrides: &Overrides, sink: &mut Sink<'_>) -> Draft {
     let mut draft = globals::defaults(overrides);
+    if let Err(why) = super::value::name(&draft.node.name) {
+        let message = format!("this node cannot be called {:?}: {why}", draft.node.name);
+        let help = format!(
+            "give --node or STANDFAST_NODE {}",
+            super::value::accepts::NAME
+        );
+        sink.error(&At::default(), "node.name", message, help);
+    }
     let mut seen: [Option<At>; SINGLE.len()] = Default::default();
     for (file, source) in sources.all().enumerate() {
-        let (tree, errors) = DeTable::parse_recoverable(&source.text);
-        for error in errors {
-            let span = error.span().unwrap_or(0..0);
-            let at = At {
-                file,
-                start: span.start,
-                end: span.end,
-            };
-            sink.syntax(
-                &at,
-                format!("this is not TOML: {}", error.message().replace('\n', ", ")),
-            );
-        }
+        let text = super::syntax::mend(file, &source.text, sink);
+        let (tree, _) = DeTable::parse_recoverable(&text);
         let at = At {
             file,
             start: 0,

@@ -7,7 +7,8 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::keys;
 use super::nearest::nearest;
-use super::problem::{At, Sink};
+use super::problem::At;
+use super::sink::Sink;
 use super::value::shorten;
 
 /// A table of the file, of which known keys are taken one after another.

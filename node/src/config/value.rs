@@ -258,6 +258,9 @@ fn host_port(text: &str) -> Result<(&str, &str), String> {
     if text.parse::<Ipv6Addr>().is_ok() {
         return Err("an IPv6 address stands in brackets before its port".into());
     }
+    if text.contains("://") {
+        return Err("a host and port stand alone, without a scheme".into());
+    }
     let (host, port) = text
         .rsplit_once(':')
         .filter(|(_, p)| !p.contains(']'))
@@ -448,7 +451,7 @@ pub(super) fn hex(text: &str) -> Result<Vec<u8>, String> {
                 .ok_or_else(|| format!("{c:?} is no hexadecimal digit"))
         })
         .collect::<Result<_, _>>()?;
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return Err("it has an odd number of digits".into());
     }
     if digits.len() > 8192 {
@@ -522,3 +525,6 @@ pub(super) fn shorten(text: &str) -> String {
     }
     text.chars().take(57).chain("...".chars()).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -263,3 +263,6 @@ pub fn encode(level: Level, connack: &Connack<'_>, out: &mut Vec<u8>) {
     out.append(&mut body);
     out.append(&mut list);
 }
+
+#[cfg(test)]
+mod tests;

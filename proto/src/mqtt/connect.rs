@@ -529,3 +529,6 @@ impl From<Fault> for Stop {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

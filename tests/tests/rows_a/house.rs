@@ -15,8 +15,9 @@ use super::{one_pool, visit};
 #[test]
 fn a15_a_backend_without_an_address_is_taken_in_when_it_has_one() {
     require!(root);
-    let host = require!(Host::new("dns"));
-    let dns = require!(FakeDns::start_on(&host));
+    let bridge = require!(Bridge::with_hosts(1));
+    let host = bridge.host(1);
+    let dns = require!(FakeDns::start_on(host));
     dns.dead(true);
     let port = standfast_tests::ports::free();
     let broker = host.inside(|| FakeBroker::at((Ipv4Addr::LOCALHOST, port).into()));
@@ -25,7 +26,7 @@ fn a15_a_backend_without_an_address_is_taken_in_when_it_has_one() {
          resolve = {{ every = \"300ms\" }}\n\
          backends = [{{ name = \"b1\", addr = \"mq1.plant.example:{port}\" }}]"
     ));
-    let mut standfast = Standfast::start_on(&host, &config);
+    let mut standfast = Standfast::start_on(host, &config);
     assert_eq!(standfast.status().state("b1"), "unresolved");
     let to = standfast.addr("mqtt");
     let mut early = host.inside(|| Client::open(to)).expect("listeners are up");
@@ -86,9 +87,13 @@ fn a16_the_control_socket_is_for_those_it_is_set_for() {
             String::from_utf8_lossy(&output.stderr).into_owned(),
         )
     };
+    // 77 is the exit code for the kernel's EACCES.
     let (code, text) = as_user(NOBODY, "admin.sock", &["status"]);
     assert_eq!(code, Some(77), "{text}");
-    assert!(text.to_lowercase().contains("permission denied"), "{text}");
+    assert!(
+        text.contains("not permitted") && text.contains("admin.sock"),
+        "{text}"
+    );
     assert_eq!(as_user(NOBODY, "group.sock", &["status"]).0, Some(0));
     assert_eq!(as_user(NOBODY, "read.sock", &["status"]).0, Some(0));
 
@@ -116,6 +121,11 @@ fn a18_the_log_goes_to_stdout_without_syslog_framing() {
         standfast.wait_up(&["b1"]);
         visit(&standfast, "c-1");
         broker.stop();
+        // Before the checks have settled it, somebody is sent there in vain: a matter for debug.
+        let mut unlucky = Client::open(standfast.addr("mqtt")).expect("it listens");
+        unlucky
+            .send(&Connect::v311("unlucky").bytes())
+            .expect("open");
         standfast.wait_state("b1", "down", s(5));
         broker.restart();
         standfast.stop();
@@ -164,7 +174,7 @@ fn a19_a_connection_line_tells_who_how_long_how_much_and_who_closed() {
     client.disconnect();
     let line = standfast.line_where("the polite one's line", |line| line["client"] == "polite");
     let at_most = before.elapsed();
-    let duration = duration_of(&line["dur"]);
+    let duration = Duration::from_secs_f64(line["dur"].as_f64().expect("seconds"));
     assert!(duration + ms(10) >= at_least, "{duration:?} {at_least:?}");
     assert!(duration <= at_most + ms(10), "{duration:?} {at_most:?}");
 
@@ -238,36 +248,4 @@ fn a19_the_default_form_is_one_line_of_keys_and_values() {
     ] {
         assert!(fields.contains_key(name), "{name} in {line}");
     }
-}
-
-/// A duration of a connection line: a text with units, as in the configuration.
-#[track_caller]
-fn duration_of(value: &serde_json::Value) -> Duration {
-    if let Some(text) = value.as_str() {
-        let mut total = Duration::ZERO;
-        let mut digits = String::new();
-        let mut rest = text;
-        while !rest.is_empty() {
-            let end = rest
-                .find(|c: char| !c.is_ascii_digit())
-                .unwrap_or(rest.len());
-            digits.clear();
-            digits.push_str(&rest[..end]);
-            rest = &rest[end..];
-            let end = rest
-                .find(|c: char| c.is_ascii_digit())
-                .unwrap_or(rest.len());
-            let number: u64 = digits.parse().unwrap_or_else(|_| panic!("{text}"));
-            total += match &rest[..end] {
-                "ms" => ms(number),
-                "s" => s(number),
-                "m" => s(number * 60),
-                "h" => s(number * 3600),
-                unit => panic!("unit {unit:?} in {text}"),
-            };
-            rest = &rest[end..];
-        }
-        return total;
-    }
-    panic!("no duration: {value}");
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use crate::config::model::{Check, CheckKind, Mode, MqttLevel};
-use crate::config::problem::{At, Sink};
+use crate::config::problem::At;
 use crate::config::reader::{Item, Read, Table, number32, plain, text};
+use crate::config::sink::Sink;
 use crate::config::value::{self, Url, accepts};
 
 const CHECK: &str = "false, a URL, or a table with one of { http = \"http://:8889/path\" }, \

@@ -11,8 +11,9 @@ use crate::config::model::{
     AccessFormat, ControlLevel, ControlSocket, Facility, Level, Limits, Log, LogFormat, LogTarget,
     Node, Target,
 };
-use crate::config::problem::{At, Sink};
+use crate::config::problem::At;
 use crate::config::reader::{Item, Read, Table, integer, number, number32, plain, text};
+use crate::config::sink::Sink;
 use crate::config::value::{self, accepts};
 
 const LEVELS: [(&str, Level); 7] = [
@@ -274,7 +275,7 @@ pub(super) fn control(item: &Item<'_, '_>, sink: &mut Sink<'_>, draft: &mut Draf
     for element in elements {
         let mut socket = default_socket();
         if let DeValue::String(_) = element.value {
-            if let Some(path) = element.read(sink, accepts::PATH, text(value::path)) {
+            if let Some(path) = element.read(sink, SOCKET, text(socket_path)) {
                 socket.socket = path;
                 draft.control.push((socket, element.at.clone()));
             }
@@ -284,7 +285,7 @@ pub(super) fn control(item: &Item<'_, '_>, sink: &mut Sink<'_>, draft: &mut Draf
         let Some(mut table) = element.table(sink, accepts) else {
             continue;
         };
-        if let Some(path) = table.read(sink, "socket", accepts::PATH, text(value::path)) {
+        if let Some(path) = table.read(sink, "socket", SOCKET, text(socket_path)) {
             relative(&table, "socket", &path, sink);
             socket.socket = path;
         }
@@ -300,6 +301,16 @@ pub(super) fn control(item: &Item<'_, '_>, sink: &mut Sink<'_>, draft: &mut Draf
         draft.control.push((socket, table.at_key("socket")));
         table.finish(sink);
     }
+}
+
+const SOCKET: &str = "the path of a socket, such as \"/run/standfast/control.sock\"";
+
+/// The kernel's `sun_path` holds 108 bytes with the NUL at its end.
+fn socket_path(t: &str) -> Read<PathBuf> {
+    if t.len() > 107 {
+        return Err("the path of a socket has at most 107 bytes".into());
+    }
+    value::path(t)
 }
 
 fn account(v: &DeValue<'_>) -> Read<String> {

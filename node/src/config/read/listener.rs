@@ -6,8 +6,8 @@ use toml::de::DeValue;
 
 use crate::config::draft::{Draft, ListenerDraft};
 use crate::config::model::{Cidr, Listener, ListenerLimits, Over};
-use crate::config::problem::Sink;
 use crate::config::reader::{Item, Table, number, number32, text};
+use crate::config::sink::Sink;
 use crate::config::value::{self, accepts};
 
 pub(super) fn read(mut table: Table<'_, '_>, sink: &mut Sink<'_>, draft: &mut Draft) {

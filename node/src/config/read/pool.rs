@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::check::{self, Written};
-use crate::config::draft::{BackendAt, Draft, PoolDraft};
+use super::backend::backends;
+use super::balance::{balance, sticky, unwritten_sticky};
+use super::check;
+use crate::config::draft::{Draft, PoolDraft};
 use crate::config::model::{
-    AtStart, Backend, Balance, CloseWhen, Key, Mode, OnDown, Pool, Profile, Proxy, ProxyVersion,
-    Resolve, Sticky, Then, Timeouts, WhenEmpty,
+    AtStart, Balance, CloseWhen, Mode, OnDown, Pool, Profile, Proxy, ProxyVersion, Resolve, Then,
+    Timeouts, WhenEmpty,
 };
-use crate::config::problem::{At, Sink};
-use crate::config::reader::{Item, Read, Table, boolean, choice, number32, one_of, text};
+use crate::config::problem::At;
+use crate::config::reader::{Item, Read, Table, choice, number32, one_of, text};
+use crate::config::sink::Sink;
 use crate::config::value::{self, accepts};
-
-const KEYS: [(&str, Key); 2] = [("client_id", Key::ClientId), ("client_ip", Key::ClientIp)];
 
 pub(super) fn read(mut table: Table<'_, '_>, sink: &mut Sink<'_>, draft: &mut Draft) {
     let name = table.read(sink, "name", accepts::NAME, text(value::name));
@@ -31,7 +32,7 @@ pub(super) fn read(mut table: Table<'_, '_>, sink: &mut Sink<'_>, draft: &mut Dr
     let sticky_at = table.at_key("sticky");
     let sticky_item = table.take("sticky");
     let sticky_written = sticky_item.is_some();
-    let (mut sticky, size_at) = self::sticky(sticky_item, sink, mode);
+    let (mut sticky, size_at) = sticky(sticky_item, sink, mode);
     if balance != Balance::Sticky {
         // Advice tells that the table is not used; two configurations must not differ by it.
         sticky = unwritten_sticky(mode);
@@ -91,125 +92,6 @@ pub(super) fn read(mut table: Table<'_, '_>, sink: &mut Sink<'_>, draft: &mut Dr
         partial,
     });
     table.finish(sink);
-}
-
-fn balance(table: &mut Table<'_, '_>, sink: &mut Sink<'_>, mode: Mode) -> Balance {
-    let default = if mode == Mode::Mqtt {
-        Key::ClientId
-    } else {
-        Key::ClientIp
-    };
-    let words = [
-        ("sticky", Balance::Sticky),
-        ("round-robin", Balance::RoundRobin),
-        ("least-connections", Balance::LeastConnections),
-        ("source", Balance::Source),
-        ("consistent-hash", Balance::ConsistentHash(default)),
-    ];
-    let balance = table
-        .choose(sink, "balance", &words)
-        .unwrap_or(Balance::Sticky);
-    let Some(item) = table.take("key") else {
-        return balance;
-    };
-    let key = key(&item, sink, mode, false);
-    match balance {
-        Balance::ConsistentHash(_) => Balance::ConsistentHash(key.unwrap_or(default)),
-        Balance::Sticky => {
-            let message = "`key` belongs to balance = \"consistent-hash\"";
-            sink.error(
-                &item.key_at,
-                &item.path,
-                message,
-                "for stickiness write sticky = { key = … }",
-            );
-            balance
-        }
-        _ => {
-            let message = "`key` belongs to balance = \"consistent-hash\"";
-            sink.error(
-                &item.key_at,
-                &item.path,
-                message,
-                "remove the key, or write that balance",
-            );
-            balance
-        }
-    }
-}
-
-fn key(item: &Item<'_, '_>, sink: &mut Sink<'_>, mode: Mode, sticky: bool) -> Option<Key> {
-    if sticky && item.value.as_str() == Some("cn") {
-        item.later(
-            sink,
-            "`cn` needs client certificates, and listeners take plain TCP only",
-        );
-        return None;
-    }
-    let key = item.read(sink, &one_of(&KEYS), choice(&KEYS))?;
-    if key == Key::ClientId && mode == Mode::Tcp {
-        let why = "a pool of mode \"tcp\" reads no CONNECT and knows no client ids";
-        item.wrong(sink, "\"client_ip\", or mode = \"mqtt\" for the pool", why);
-    }
-    Some(key)
-}
-
-fn unwritten_sticky(mode: Mode) -> Sticky {
-    Sticky {
-        key: if mode == Mode::Mqtt {
-            Key::ClientId
-        } else {
-            Key::ClientIp
-        },
-        size: 100_000,
-        expire: Duration::from_secs(30 * 60),
-        fallback: Balance::LeastConnections,
-        return_home: true,
-        persistent_only: false,
-    }
-}
-
-/// The table `sticky`, and where its size stands.
-fn sticky(item: Option<Item<'_, '_>>, sink: &mut Sink<'_>, mode: Mode) -> (Sticky, Option<At>) {
-    let mut sticky = unwritten_sticky(mode);
-    let Some(item) = item else {
-        return (sticky, None);
-    };
-    if let DeValue::String(_) = item.value {
-        sticky.key = key(&item, sink, mode, true).unwrap_or(sticky.key);
-        return (sticky, None);
-    }
-    let example = "a table, such as { size = \"100k\", expire = \"30m\" }";
-    let Some(mut table) = item.table(sink, example) else {
-        return (sticky, None);
-    };
-    if let Some(item) = table.take("key") {
-        sticky.key = key(&item, sink, mode, true).unwrap_or(sticky.key);
-    }
-    if let Some(size) = table.read(sink, "size", accepts::COUNT, number32(1, 100_000_000)) {
-        sticky.size = size;
-    }
-    table.duration(sink, "expire", true, &mut sticky.expire);
-    let words = [
-        ("least-connections", Balance::LeastConnections),
-        ("round-robin", Balance::RoundRobin),
-        ("source", Balance::Source),
-        ("consistent-hash", Balance::ConsistentHash(sticky.key)),
-    ];
-    if let Some(fallback) = table.choose(sink, "fallback", &words) {
-        sticky.fallback = fallback;
-    }
-    table.switch(sink, "return_home", &mut sticky.return_home);
-    if let Some(item) = table.take("persistent_only") {
-        sticky.persistent_only = item.read(sink, accepts::BOOL, boolean).unwrap_or(false);
-        if sticky.persistent_only && mode == Mode::Tcp {
-            let why = "a pool of mode \"tcp\" reads no CONNECT and knows no sessions";
-            item.wrong(sink, "false, or mode = \"mqtt\" for the pool", why);
-        }
-    }
-    let size_at = table.at_key("size");
-    table.finish(sink);
-    (sticky, Some(size_at))
 }
 
 fn proxy(item: &Item<'_, '_>, sink: &mut Sink<'_>) -> Option<Proxy> {
@@ -431,125 +313,4 @@ fn source(table: &mut Table<'_, '_>, sink: &mut Sink<'_>) -> Option<IpAddr> {
             .map_err(|_| "it is not an IP address".to_owned())
     };
     item.read(sink, accepts::IP, text(ip))
-}
-
-/// Both ways of writing backends, with their places, and whether any could not be read.
-fn backends(
-    table: &mut Table<'_, '_>,
-    sink: &mut Sink<'_>,
-    draft: &mut Draft,
-    pool_check: Option<&Written>,
-    mode: Mode,
-) -> (Vec<Backend>, Vec<BackendAt>, bool) {
-    let items: Vec<_> = ["backends", "backend"]
-        .into_iter()
-        .filter_map(|key| table.take(key))
-        .collect();
-    let mut found = (Vec::new(), Vec::new(), false);
-    for element in items.iter().flat_map(Item::elements) {
-        match backend(&element, sink, draft, pool_check, mode) {
-            Some((backend, at)) => {
-                found.0.push(backend);
-                found.1.push(at);
-            }
-            None => found.2 = true,
-        }
-    }
-    if found.0.is_empty() && !found.2 {
-        let at = items.first().map_or(&table.at, |item| &item.key_at);
-        let help = "write backends = [\"10.0.0.11:1883\"], or [[pool.backend]] with addr = …";
-        sink.absent(at, &table.path, "this pool has no backends", help);
-    }
-    found
-}
-
-fn backend(
-    item: &Item<'_, '_>,
-    sink: &mut Sink<'_>,
-    draft: &mut Draft,
-    pool_check: Option<&Written>,
-    mode: Mode,
-) -> Option<(Backend, BackendAt)> {
-    let default = |(host, port)| Backend {
-        name: String::new(),
-        host,
-        port,
-        weight: 1,
-        max_connections: None,
-        backup: false,
-        disabled: false,
-        check: check::resolve(pool_check, None, mode),
-    };
-    if let DeValue::String(written) = item.value {
-        let mut backend = default(item.read(sink, accepts::ADDR, text(value::addr))?);
-        backend.name = written.to_string();
-        let at = item.at.clone();
-        return Some((
-            backend,
-            BackendAt {
-                at: at.clone(),
-                name_at: at.clone(),
-                path: item.path.clone(),
-                check_at: at,
-                own_check: false,
-            },
-        ));
-    }
-    let mut table = item.table(sink, "an address, or a table { name, addr, weight, … }")?;
-    let addr_item = table.take("addr");
-    let name = table.read(sink, "name", accepts::NAME, text(value::name));
-    let weight = table.read(
-        sink,
-        "weight",
-        "a whole number from 0 to 256",
-        number32(0, 256),
-    );
-    let max = table.read(
-        sink,
-        "max_connections",
-        accepts::COUNT,
-        number32(1, 100_000_000),
-    );
-    let (mut backup, mut disabled) = (false, false);
-    table.switch(sink, "backup", &mut backup);
-    table.switch(sink, "disabled", &mut disabled);
-    let own = table
-        .take("check")
-        .and_then(|item| check::read(&item, sink, &mut draft.files));
-    if let Some(own) = &own {
-        check::http_only(own, pool_check, sink);
-    }
-    let addr = match &addr_item {
-        None => {
-            let help = format!("write addr = …, {}", accepts::ADDR);
-            sink.absent(&table.at, &table.path, "this backend has no `addr`", help);
-            None
-        }
-        Some(item) if matches!(item.value, DeValue::Table(_)) => {
-            item.later(
-                sink,
-                "an address for each node needs a cluster, and a node works alone",
-            );
-            None
-        }
-        Some(item) => item.read(sink, accepts::ADDR, text(value::addr)),
-    };
-    let named = name.is_some();
-    let at = BackendAt {
-        at: table.at_key("addr"),
-        name_at: table.at_key(if named { "name" } else { "addr" }),
-        path: table.path.clone(),
-        check_at: table.at_key("check"),
-        own_check: own.is_some(),
-    };
-    table.finish(sink);
-    let mut backend = default(addr?);
-    let written = addr_item.as_ref().and_then(|item| item.value.as_str());
-    backend.name = name.or(written.map(str::to_owned)).unwrap_or_default();
-    backend.weight = weight.unwrap_or(1);
-    backend.max_connections = max;
-    backend.backup = backup;
-    backend.disabled = disabled;
-    backend.check = check::resolve(pool_check, own.as_ref(), mode);
-    Some((backend, at))
 }

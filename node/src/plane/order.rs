@@ -1,0 +1,302 @@
+//! What the rest of the program asks of the data-plane threads, and how it asks all of them.
+
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Token};
+use tokio::sync::{mpsc, oneshot};
+
+use super::record::{Phase, Record};
+use super::wheel::TICK;
+use super::{PORT, Plane, Port};
+use crate::clock;
+use crate::end::End;
+use crate::state::Listener;
+
+/// Which connections are meant.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// This client id.
+    pub client_id: Option<String>,
+    /// This client address.
+    pub ip: Option<IpAddr>,
+    /// This pool.
+    pub pool: Option<String>,
+    /// This backend (of any pool, unless `pool` is given).
+    pub backend: Option<String>,
+}
+
+/// What is to be closed.
+#[derive(Clone, Debug)]
+pub enum Select {
+    /// What a filter names.
+    Filter(Filter),
+    /// All, those that are not joined yet included.
+    All,
+}
+
+/// One connection, as `connections` shows it.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Its line so far, without an end.
+    pub line: crate::access::Line,
+    /// `greeting`, `waiting`, `connecting`, `relaying`.
+    pub phase: &'static str,
+    /// Since the client's last byte, once it relays.
+    pub idle: Option<Duration>,
+}
+
+/// An order to one thread.
+#[derive(Debug)]
+pub enum Order {
+    /// Accept on these sockets, and no longer on those whose listener is not among them.
+    Listen(Vec<(Arc<Listener>, OwnedFd)>),
+    /// Accept nothing more.
+    Deafen,
+    /// Close some.
+    Close {
+        /// Which.
+        select: Select,
+        /// At most so many.
+        most: usize,
+        /// The reason in the log.
+        end: End,
+        /// The reason that an MQTT 5 client is told.
+        reason: u8,
+        /// How many were closed.
+        answer: oneshot::Sender<usize>,
+    },
+    /// List some.
+    List {
+        /// Which.
+        filter: Filter,
+        /// At most so many.
+        most: usize,
+        /// What was found.
+        answer: oneshot::Sender<Vec<Row>>,
+    },
+}
+
+/// All data-plane threads.
+#[derive(Debug, Default)]
+pub struct Planes {
+    threads: Vec<(mpsc::UnboundedSender<Order>, Arc<AtomicU64>)>,
+}
+
+impl Planes {
+    /// Starts `number` threads.
+    ///
+    /// # Errors
+    ///
+    /// A thread could not be started.
+    pub fn start(number: usize, shared: &Arc<crate::state::Shared>) -> std::io::Result<Self> {
+        let mut threads = Vec::new();
+        for place in 0..number {
+            // Orders are few and come from commands and reloads; each is answered before the next of its kind.
+            let (sender, orders) = mpsc::unbounded_channel();
+            let lap = Arc::new(AtomicU64::new(clock::unix_ms()));
+            super::start(place, shared.clone(), orders, lap.clone())?;
+            threads.push((sender, lap));
+        }
+        Ok(Self { threads })
+    }
+
+    /// How many threads there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.threads.is_empty()
+    }
+
+    /// Gives an order to one thread.
+    pub fn order(&self, thread: usize, order: Order) {
+        // A thread that is gone has taken the process with it.
+        let _ = self.threads[thread].0.send(order);
+    }
+
+    /// Age of the oldest lap of all threads, in ms: how long the slowest has not come round.
+    #[must_use]
+    pub fn oldest_lap_ms(&self) -> u64 {
+        let now = clock::unix_ms();
+        let ages = self
+            .threads
+            .iter()
+            .map(|(_, lap)| now.saturating_sub(lap.load(Relaxed)));
+        ages.max().unwrap_or(0)
+    }
+
+    /// Lists connections of all threads, at most `most`.
+    pub async fn list(&self, filter: &Filter, most: usize) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for thread in 0..self.threads.len() {
+            let (answer, answered) = oneshot::channel();
+            let most = most - rows.len();
+            if most == 0 {
+                break;
+            }
+            let filter = filter.clone();
+            self.order(
+                thread,
+                Order::List {
+                    filter,
+                    most,
+                    answer,
+                },
+            );
+            rows.extend(answered.await.unwrap_or_default());
+        }
+        rows
+    }
+
+    /// Closes connections of all threads, at most `most`; answers how many.
+    pub async fn close(&self, select: &Select, most: usize, end: End, reason: u8) -> usize {
+        let mut closed = 0;
+        for thread in 0..self.threads.len() {
+            let (answer, answered) = oneshot::channel();
+            let most = most - closed;
+            if most == 0 {
+                break;
+            }
+            let select = select.clone();
+            self.order(
+                thread,
+                Order::Close {
+                    select,
+                    most,
+                    end,
+                    reason,
+                    answer,
+                },
+            );
+            closed += answered.await.unwrap_or_default();
+        }
+        closed
+    }
+}
+
+impl Filter {
+    fn takes(&self, record: &Record) -> bool {
+        let same = |wanted: &Option<String>, is: Option<&str>| {
+            wanted.as_deref().is_none_or(|wanted| is == Some(wanted))
+        };
+        let backend = record.backend.as_deref();
+        let pool = record
+            .listener
+            .as_ref()
+            .map(|listener| &*listener.pool.name);
+        !matches!(record.phase, Phase::Vacant | Phase::Closing)
+            && same(&self.client_id, Some(&record.client_id))
+            && self.ip.is_none_or(|ip| record.client.ip() == ip)
+            && same(&self.pool, pool)
+            && same(&self.backend, backend.map(|backend| &*backend.name))
+    }
+}
+
+impl Select {
+    fn takes(&self, record: &Record) -> bool {
+        match self {
+            Self::Filter(filter) => filter.takes(record),
+            Self::All => !matches!(record.phase, Phase::Vacant | Phase::Closing),
+        }
+    }
+}
+
+impl Plane {
+    pub(super) fn obey(&mut self, order: Order) {
+        match order {
+            Order::Listen(sockets) => self.listen(sockets),
+            Order::Deafen => self.listen(Vec::new()),
+            Order::Close {
+                select,
+                most,
+                end,
+                reason,
+                answer,
+            } => {
+                let chosen: Vec<u32> = self
+                    .records
+                    .iter()
+                    .filter(|(_, record)| record.facts.wants_bye == 0 && select.takes(record))
+                    .map(|(index, _)| index)
+                    .take(most)
+                    .collect();
+                for index in &chosen {
+                    self.end_politely(*index, end, reason);
+                }
+                self.records.settle();
+                // Who asked may have gone meanwhile.
+                let _ = answer.send(chosen.len());
+            }
+            Order::List {
+                filter,
+                most,
+                answer,
+            } => {
+                let rows = self
+                    .records
+                    .iter()
+                    .filter(|(_, record)| filter.takes(record))
+                    .take(most)
+                    .map(|(_, record)| row(record, self.wheel.now()))
+                    .collect();
+                let _ = answer.send(rows);
+            }
+        }
+    }
+
+    /// Replaces the accepting sockets. What waits in the backlog of one that is named again stays there.
+    fn listen(&mut self, sockets: Vec<(Arc<Listener>, OwnedFd)>) {
+        for port in self.ports.drain(..).flatten() {
+            // The guardian holds the same socket, so that closing ours would leave it watched.
+            let _ = self
+                .epoll
+                .registry()
+                .deregister(&mut SourceFd(&port.socket.as_raw_fd()));
+        }
+        for (listener, socket) in sockets {
+            let place = self.ports.len();
+            let token = Token(PORT | place);
+            let watched = self.epoll.registry().register(
+                &mut SourceFd(&socket.as_raw_fd()),
+                token,
+                Interest::READABLE,
+            );
+            if let Err(error) = watched {
+                tracing::error!(%error, listener = %listener.name, "cannot watch a listening socket");
+                continue;
+            }
+            self.ports.push(Some(Port {
+                socket,
+                listener,
+                paused: false,
+            }));
+            // Clients may have come before the socket was watched.
+            self.accept(place);
+        }
+    }
+}
+
+fn row(record: &Record, now: u32) -> Row {
+    let phase = match record.phase {
+        Phase::Greeting => "greeting",
+        Phase::Waiting => "waiting",
+        Phase::Connecting => "connecting",
+        Phase::Relaying => "relaying",
+        Phase::Closing | Phase::Vacant => "closing",
+    };
+    let idle = TICK * now.wrapping_sub(record.last_in);
+    Row {
+        line: record.line(None),
+        phase,
+        idle: (record.phase == Phase::Relaying).then_some(idle),
+    }
+}
