@@ -1,6 +1,7 @@
 //! What many tests begin with: one listener and one pool, a client that comes and goes, a plain HAProxy beside it.
 
 use std::net::SocketAddr;
+use std::thread;
 
 use crate::broker::FakeBroker;
 use crate::client::Client;
@@ -81,4 +82,47 @@ pub fn descriptors(count: usize) -> anyhow::Result<()> {
     };
     setrlimit(Resource::Nofile, wanted)
         .map_err(|error| anyhow::anyhow!("{count} file descriptors: {error}"))
+}
+
+/// Connects the clients `id-0`, `id-1`, … once each, a few at a time, and cuts them off.
+///
+/// # Panics
+///
+/// Where one of them is not accepted.
+pub fn connect_all(to: SocketAddr, count: usize) {
+    const HANDS: usize = 8;
+    thread::scope(|scope| {
+        for hand in 0..HANDS {
+            scope.spawn(move || {
+                for number in (hand..count).step_by(HANDS) {
+                    let client = Client::id(to, &format!("id-{number}"));
+                    // A reset leaves no port behind that waits for its time.
+                    client.reset().expect("the kernel lets us");
+                }
+            });
+        }
+    });
+}
+
+/// Which broker has seen each of those clients last.
+///
+/// # Panics
+///
+/// Where one of them was at several, or at none.
+#[must_use]
+#[track_caller]
+pub fn homes_seen(brokers: &[FakeBroker], count: usize) -> Vec<usize> {
+    let mut homes = vec![usize::MAX; count];
+    for (place, broker) in brokers.iter().enumerate() {
+        for id in broker.ids("id-") {
+            let number: usize = id["id-".len()..].parse().expect("ours");
+            assert_eq!(homes[number], usize::MAX, "{id} was there twice");
+            homes[number] = place;
+        }
+    }
+    assert!(
+        homes.iter().all(|place| *place < brokers.len()),
+        "everybody was somewhere"
+    );
+    homes
 }

@@ -40,7 +40,7 @@ fn c09_check_accepts_a_good_file_and_tells_the_place_of_a_fault() {
         found.expect("it stands there") + 1
     };
     for (was, becomes, column, hint) in [
-        ("pool = \"mqtt\"", "pool = \"mqqt\"", 8, "mqtt"),
+        ("pool = \"mqtt\"", "pool = \"mqqt\"", 1, "mqtt"),
         ("backends = ", "bakends = ", 1, "backends"),
         ("bind = ", "bind  ", 7, ""),
         (

@@ -5,5 +5,4 @@ mod greeting;
 mod house;
 mod idle;
 mod proxy;
-mod slow;
 mod spread;

@@ -5,4 +5,3 @@ mod first_packet;
 mod log;
 mod persistence;
 mod runtime;
-mod slow;

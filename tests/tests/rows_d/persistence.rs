@@ -105,8 +105,8 @@ fn homes(standfast: &Standfast, brokers: &[FakeBroker], ids: usize) -> Vec<usize
     for broker in brokers {
         broker.forget();
     }
-    super::slow::connect_all(standfast.addr("mqtt"), ids);
-    super::slow::homes_seen(brokers, ids)
+    standfast_tests::simple::connect_all(standfast.addr("mqtt"), ids);
+    standfast_tests::simple::homes_seen(brokers, ids)
 }
 
 /// D12: … 0 ids of the surviving two move … server back: ids return — 600 ids here; the 10,000 are among the slow tests.

@@ -1,8 +1,13 @@
-//! What takes many sockets or a slow broker: more than a few seconds each.
+//! Rows of document C that need Mosquitto 2.1, RabbitMQ, or ten thousand sockets.
 
+use std::net::SocketAddr;
 use std::thread;
 
 use standfast_tests::prelude::*;
+
+fn start(broker: SocketAddr, lines: &str) -> Standfast {
+    Standfast::start(&one_pool(&format!("{lines}\n{}", backends_at([broker]))))
+}
 
 /// C15: … 10,000 silent sockets do not block others
 #[test]
@@ -63,4 +68,36 @@ fn c17_rabbitmq_takes_our_headers_and_verifies_their_checksum() {
         rabbit.log().contains(&client.local().to_string())
     });
     assert_eq!(standfast.status().state("b1"), "up");
+}
+
+/// C17: … the broker logs the client's address — Mosquitto 2.1 does, for several clients at different addresses.
+#[test]
+fn c17_mosquitto_logs_the_clients_address() {
+    let mosquitto = require!(Mosquitto::start_newer("enable_proxy_protocol 2"));
+    let standfast = start(mosquitto.addr(), "check = false\nproxy = \"mosquitto\"");
+    for host in 1..=3 {
+        let from = [127, 0, 17, host].into();
+        let mut client = Client::open_from(from, standfast.addr("mqtt")).expect("it listens");
+        let id = format!("told-{host}");
+        client.greet(&Connect::v311(&id)).expect("accepted");
+        let line = mosquitto.log_line(&format!("as {id}"));
+        assert!(line.contains(&client.local().to_string()), "{line}");
+    }
+}
+
+/// C18: checks pass … against Mosquitto 2.1, which needs PROXY
+#[test]
+fn c18_checks_pass_against_the_real_mosquitto() {
+    let mosquitto = require!(Mosquitto::start_newer("enable_proxy_protocol 2"));
+    let check = "check = { interval = \"100ms\" }";
+    for proxy in ["\"mosquitto\"", "{ version = 2 }"] {
+        let standfast = start(mosquitto.addr(), &format!("{check}\nproxy = {proxy}"));
+        standfast.wait_up(&["b1"]);
+        let failed = standfast.status().backend("b1")["check"]["failed_total"].clone();
+        assert_eq!(failed, 0, "{proxy}");
+        visit(&standfast, "a-client");
+    }
+    // A LOCAL header is what it hangs up on: that profile is for others.
+    let standfast = start(mosquitto.addr(), &format!("{check}\nproxy = \"emqx\""));
+    standfast.wait_state("b1", "down|not-ready", s(5));
 }

@@ -1,43 +1,7 @@
-//! What takes many connections or long intervals: more than a few seconds each.
-
-use std::net::SocketAddr;
-use std::thread;
+//! Rows of document D that take many connections or long intervals.
 
 use standfast_tests::prelude::*;
-
-/// Connects the clients `id-0`, `id-1`, … once each, a few at a time, and cuts them off.
-pub(super) fn connect_all(to: SocketAddr, count: usize) {
-    const HANDS: usize = 8;
-    thread::scope(|scope| {
-        for hand in 0..HANDS {
-            scope.spawn(move || {
-                for number in (hand..count).step_by(HANDS) {
-                    let client = Client::id(to, &format!("id-{number}"));
-                    // A reset leaves no port behind that waits for its time.
-                    client.reset().expect("the kernel lets us");
-                }
-            });
-        }
-    });
-}
-
-/// Which broker has seen each of those clients last.
-#[track_caller]
-pub(super) fn homes_seen(brokers: &[FakeBroker], count: usize) -> Vec<usize> {
-    let mut homes = vec![usize::MAX; count];
-    for (place, broker) in brokers.iter().enumerate() {
-        for id in broker.ids("id-") {
-            let number: usize = id["id-".len()..].parse().expect("ours");
-            assert_eq!(homes[number], usize::MAX, "{id} was there twice");
-            homes[number] = place;
-        }
-    }
-    assert!(
-        homes.iter().all(|place| *place < brokers.len()),
-        "everybody was somewhere"
-    );
-    homes
-}
+use standfast_tests::simple::{connect_all, homes_seen};
 
 fn shares<const COUNT: usize>(homes: &[usize]) -> [usize; COUNT] {
     let mut shares = [0; COUNT];
