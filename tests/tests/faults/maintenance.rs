@@ -160,7 +160,7 @@ fn f18_clients_come_home_after_maintenance() {
     assert_eq!(both.last_places(&both.theirs), [1; 6]);
     assert_eq!(both.last_places(&both.ours), [1; 6]);
     both.set("ready");
-    both.standfast.cli(&["enable", "b1", "--yes"]).ok();
+    both.standfast.cli(&["enable", "b1"]).ok();
     both.standfast.wait_up(&["b1"]);
     both.visit_all();
     assert_eq!(both.last_places(&both.theirs), [1; 6], "lopsided for good");

@@ -89,10 +89,10 @@ fn d03_a_check_speaks_each_version_and_says_goodbye() {
             assert_eq!(visit.level, number, "{visit:?}");
             assert!(visit.clean, "a check leaves no session behind");
             assert!(!visit.id.is_empty());
-            if number < 5 {
+            if number == 3 {
                 assert!(
                     visit.id.len() <= 23,
-                    "what every broker must take: {}",
+                    "MQTT 3.1 has no longer ones: {}",
                     visit.id
                 );
             }
@@ -123,7 +123,10 @@ fn d03_mosquittos_log_shows_clean_disconnects_only() {
         });
         assert_eq!(standfast.status().backend("b1")["check"]["failed_total"], 0);
     }
+    // Before it was ready, somebody knocked to see whether it was.
     let log = mosquitto.log();
+    let lines = log.lines().filter(|line| !line.contains("<unknown>"));
+    let log = lines.collect::<Vec<_>>().join("\n");
     let connected: Vec<_> = log
         .lines()
         .filter(|line| line.contains("New client connected"))

@@ -43,7 +43,7 @@ fn d01_a_drained_backend_gets_nobody_and_its_clients_return() {
         visit_all();
         assert_eq!(brokers[0].count_of("c-"), 0, "0 CONNECTs");
 
-        standfast.cli(&["undrain", "b1", "--yes"]).ok();
+        standfast.cli(&["undrain", "b1"]).ok();
         standfast.wait_up(&["b1"]);
         visit_all();
         for (id, home) in ids.iter().zip(&homes) {
@@ -97,7 +97,7 @@ fn d01_a_drain_with_a_rate_moves_those_who_are_there() {
     holds(ms(500), "without a rate nobody has to go", || {
         brokers[0].live_of("held-") == 10
     });
-    standfast.cli(&["undrain", "b1", "--yes"]).ok();
+    standfast.cli(&["undrain", "b1"]).ok();
     let start = Instant::now();
     standfast
         .cli(&["drain", "b1", "--rate", "10/s", "--yes"])
