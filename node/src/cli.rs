@@ -317,8 +317,11 @@ pub struct CompletionArgs {
 /// Carries out every verb but `run` and `demo`, which are the caller's, and says how it went.
 #[must_use]
 pub fn run(global: &Global, verb: &Verb) -> Exit {
-    let mut out = Out::new(global.json);
-    let outcome = carry_out(global, verb, &mut out);
+    run_to(global, verb, &mut Out::new(global.json))
+}
+
+fn run_to(global: &Global, verb: &Verb, out: &mut Out) -> Exit {
+    let outcome = carry_out(global, verb, out);
     outcome.unwrap_or_else(|failure| out.failure(&failure))
 }
 
