@@ -7,3 +7,4 @@ pub mod end;
 pub mod events;
 pub mod health;
 pub mod pool;
+pub mod resolve;
