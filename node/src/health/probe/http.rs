@@ -19,16 +19,20 @@ const MAX_HEADERS: usize = 128;
 const MAX_BODY: usize = 64 * 1024;
 
 /// How long the body may take once the status is known.
-const BODY_TIME: Duration = Duration::from_millis(200);
+const BODY_TIME: Duration = Duration::from_millis(100);
 
 pub(super) async fn ask(
     stream: &mut TcpStream,
     ask: &Ask,
-    at: std::net::SocketAddr,
+    greeting: Vec<u8>,
+    port: u16,
     deadline: Instant,
 ) -> Answer {
-    let (request, method) = request(&ask.check.kind, &ask.host, at.port());
-    let sent = stream.write_all(request.as_bytes()).await;
+    let (request, method) = request(&ask.check.kind, &ask.host, port);
+    // One write: receivers of PROXY headers drop one that comes in pieces.
+    let mut out = greeting;
+    out.extend_from_slice(request.as_bytes());
+    let sent = stream.write_all(&out).await;
     let mut buf = Vec::new();
     let head = match head(stream, &mut buf).await {
         Ok(head) => head,

@@ -140,11 +140,9 @@ async fn a07_codes_of_two_and_three_hundred_are_healthy_and_no_other() {
             NOT_READY
         };
         assert_eq!(found.outcome, wanted, "{code}");
-        assert!(
-            found.result.starts_with(&format!("{code} in ")),
-            "{}",
-            found.result
-        );
+        let (text, rest) = found.result.split_once(' ').unwrap_or((&found.result, ""));
+        assert_eq!(text, code.to_string());
+        assert_eq!(rest.starts_with("in "), code < 400, "{}", found.result);
     }
 }
 
@@ -270,7 +268,7 @@ async fn answers_that_are_none_are_not_ready() {
         ("HTTP/1.1 2", "closed without an answer"),
         ("SSH-2.0-OpenSSH_9.2\r\n\r\n", "no HTTP answer"),
         ("HTTP/1.1 999999 X\r\n\r\n", "no HTTP answer"),
-        ("HTTP/1.1 101 Switching\r\n\r\n", "101 in"),
+        ("HTTP/1.1 101 Switching\r\n\r\n", "101"),
         (
             &("HTTP/1.1 200 OK\r\nX: ".to_owned() + &"y".repeat(200_000)),
             "too long",
@@ -303,7 +301,7 @@ async fn nobody_there_is_dead_for_every_kind_of_check() {
         let found = probe(&ask(kind, refusing().await)).await;
         assert_eq!(found.outcome, DEAD);
         assert!(
-            found.result.starts_with("connection refused in "),
+            found.result.starts_with("connection refused"),
             "{}",
             found.result
         );
@@ -314,7 +312,7 @@ async fn nobody_there_is_dead_for_every_kind_of_check() {
         let found = probe(&ask).await;
         assert_eq!(found.outcome, DEAD, "d02: it takes TCP and never answers");
         assert!(
-            found.result.starts_with("no answer in 2"),
+            found.result.starts_with("no answer in 200ms"),
             "{}",
             found.result
         );
@@ -328,7 +326,7 @@ async fn nobody_there_is_dead_for_every_kind_of_check() {
 async fn a05_a_dead_check_port_says_nothing_of_a_traffic_port_that_answers() {
     for (check, text) in [
         (refusing().await, "connection refused"),
-        (silent().await, "no answer"),
+        (silent().await, "no answer in 300ms"),
     ] {
         let traffic = silent().await;
         let mut ask = ask(http("/"), traffic);
@@ -438,14 +436,14 @@ async fn d03_refusals_are_not_ready_unless_they_are_accepted() {
             &b"\x20\x02\x00\x03"[..],
             &[0][..],
             NOT_READY,
-            "CONNACK 3 (server unavailable) in",
+            "CONNACK 3 (server unavailable)",
         ),
         (
             MqttLevel::V311,
             b"\x20\x02\x00\x05",
             &[0],
             NOT_READY,
-            "CONNACK 5 (not authorized) in",
+            "CONNACK 5 (not authorized)",
         ),
         (
             MqttLevel::V311,
@@ -459,7 +457,7 @@ async fn d03_refusals_are_not_ready_unless_they_are_accepted() {
             b"\x20\x03\x00\x87\x00",
             &[0],
             NOT_READY,
-            "CONNACK 135 (not authorized) in",
+            "CONNACK 135 (not authorized)",
         ),
         (
             MqttLevel::V311,
