@@ -1,7 +1,6 @@
 //! The daemon: the configuration in force and everything that lives under it.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
@@ -32,7 +31,7 @@ use crate::health::settings::Settings;
 use crate::logging::Logging;
 use crate::plane::{Order, Planes, Select};
 use crate::pool::{Admin, Backend, Verdict};
-use crate::resolve::Resolver;
+use crate::resolve::{self, dns::Resolver, memory::Addresses};
 use crate::state::{Shared, Snapshot};
 
 /// How often the state that a next worker needs is looked at for changes.
@@ -76,7 +75,7 @@ pub(super) struct Drain {
 struct Watcher {
     backend: Arc<Backend>,
     settings: watch::Sender<Arc<Settings>>,
-    resolve: watch::Sender<Arc<config::Resolve>>,
+    resolve: watch::Sender<config::Resolve>,
     tasks: [tokio::task::JoinHandle<()>; 2],
 }
 
@@ -110,7 +109,8 @@ pub struct Daemon {
     pub(super) events: Events,
     pub(super) logging: Logging,
     ids: Hasher,
-    resolver: Arc<Resolver>,
+    resolver: Resolver,
+    addresses: Addresses,
     watchers: Mutex<HashMap<(Arc<str>, Arc<str>), Watcher>>,
     changes: mpsc::Sender<Change>,
     pub(super) drains: Mutex<HashMap<(Arc<str>, Arc<str>), Drain>>,
@@ -160,7 +160,8 @@ impl Daemon {
             .map_err(|errors| anyhow::anyhow!("{}", bind_errors(&errors)))?;
         let shared = Arc::new(shared(&config, fd_limit, access, events.clone()));
         let planes = Planes::start(config.node.threads, &shared)?;
-        let resolver = Resolver::start(&config.node.state_dir, events.clone())?;
+        let resolver = Resolver::system();
+        let addresses = Addresses::load(&config.node.state_dir, &events);
         // Changes are few; a driver waits for room.
         let (changes, changed) = mpsc::channel(64);
         let daemon = Arc::new_cyclic(|me| Self {
@@ -178,6 +179,7 @@ impl Daemon {
             logging,
             ids,
             resolver,
+            addresses,
             watchers: Mutex::default(),
             changes,
             drains: Mutex::default(),
@@ -355,14 +357,15 @@ impl Daemon {
         };
         self.watch(settings).await;
         if from_scratch {
-            let named =
-                async {
-                    while self.backends().iter().any(|backend| {
-                        backend.address().is_none() && !self.resolver.has_tried(backend)
-                    }) {
-                        self.resolver.tried().await;
-                    }
-                };
+            let named = async {
+                while self
+                    .backends()
+                    .iter()
+                    .any(|backend| backend.address().is_none())
+                {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
             // Listeners stand in any case: a dead name server delays the start by this and no more.
             let _ = tokio::time::timeout(Duration::from_millis(200), named).await;
         }
@@ -380,7 +383,7 @@ impl Daemon {
             })
         });
         for pool in &snapshot.pools {
-            let resolve = Arc::new(pool.config.resolve.clone());
+            let resolve = pool.config.resolve.clone();
             for backend in &pool.backends {
                 let key = (pool.name.clone(), backend.name.clone());
                 let Some(settings) = settings.remove(&key) else {
@@ -398,13 +401,18 @@ impl Daemon {
                     self.changes.clone(),
                     self.events.clone(),
                 ));
-                let (resolve, resolve_seen) = watch::channel(resolve.clone());
-                let names =
-                    tokio::spawn(self.resolver.clone().follow(backend.clone(), resolve_seen));
+                let (resolving, resolve_seen) = watch::channel(resolve.clone());
+                let names = tokio::spawn(resolve::run(
+                    backend.clone(),
+                    self.resolver.clone(),
+                    resolve_seen,
+                    self.addresses.clone(),
+                    self.events.clone(),
+                ));
                 let watcher = Watcher {
                     backend: backend.clone(),
                     settings,
-                    resolve,
+                    resolve: resolving,
                     tasks: [checks, names],
                 };
                 watchers.insert(key, watcher);
@@ -688,13 +696,4 @@ fn set_limits(shared: &Shared, config: &Config, fd_limit: u64) {
     shared
         .most_relay_bytes
         .store(config.limits.relay_memory, Relaxed);
-}
-
-/// Where listeners stand, for `status`.
-pub(super) fn bound(config: &config::Listener) -> Vec<SocketAddr> {
-    config
-        .bind
-        .iter()
-        .filter_map(|bind| bind.ip.map(|ip| SocketAddr::new(ip, bind.port)))
-        .collect()
 }
