@@ -1,6 +1,6 @@
 //! The first packet is read whole, and nothing after it.
 
-use standfast_tests::mqtt::{DISCONNECT, packet, subscribe};
+use standfast_tests::mqtt::{DISCONNECT, kind, packet, subscribe};
 use standfast_tests::prelude::*;
 
 fn start(broker: &FakeBroker, lines: &str) -> Standfast {
@@ -96,6 +96,24 @@ fn d14_what_a_broker_sends_passes_as_it_is() {
     assert_eq!(heard, b"\xff\xff\xff\xff\xff no CONNACK");
 }
 
+/// D14: … what follows passes as it is … — also what a broker says to a client that has said DISCONNECT already, before it
+/// closes. A client may send all that it has to say in one breath and read the answers afterwards.
+#[test]
+fn d14_what_a_broker_says_after_a_disconnect_still_arrives() {
+    let broker = FakeBroker::start();
+    broker.delay(ms(20));
+    let standfast = start(&broker, "");
+    for number in 0..20 {
+        let connect = Connect::v311(&format!("c-{number}")).bytes();
+        let mut client = Client::open(standfast.addr("mqtt")).expect("it listens");
+        let breath = [&connect[..], &subscribe("#"), &DISCONNECT].concat();
+        client.send(&breath).expect("open");
+        let heard = client.to_end(s(5)).expect("closed in the end");
+        // CONNACK and SUBACK.
+        assert_eq!(heard, [0x20, 2, 0, 0, 0x90, 3, 0, 1, 0], "client {number}");
+    }
+}
+
 /// D15: a CONNECT that comes byte by byte is put together
 ///
 /// HAProxy does so too; what follows in the same breath is not lost, and the broker gets the very same bytes.
@@ -120,18 +138,23 @@ fn d15_a_connect_in_pieces_reaches_the_broker_whole() {
     for connect in connects {
         for size in [1, 2, 7] {
             let bytes = connect.bytes();
-            let all = [&bytes[..], &subscribe("#"), &DISCONNECT].concat();
+            let all = [&bytes[..], &subscribe("#")].concat();
             let id = String::from_utf8(connect.id.clone()).expect("ours");
-            for (to, receiver) in [
-                (standfast.addr("mqtt"), &broker),
-                (([127, 0, 0, 1], port).into(), &behind),
+            for (name, to, receiver) in [
+                ("standfast", standfast.addr("mqtt"), &broker),
+                ("HAProxy", ([127, 0, 0, 1], port).into(), &behind),
             ] {
                 let mut client = Client::open(to).expect("it listens");
                 client.send_in_pieces(&all, size, ms(0)).expect("open");
-                client.connack(s(5)).expect("accepted");
+                let what = format!("{id} in pieces of {size} through {name}");
+                if let Err(error) = client.connack(s(5)) {
+                    panic!("{what}: {error:#}");
+                }
                 let visit = receiver.visits_of(&id).pop().expect("it was there");
-                assert_eq!(visit.first, bytes, "{id} in pieces of {size}");
-                client.ending(s(5)).expect("it said DISCONNECT");
+                assert_eq!(visit.first, bytes, "{what}");
+                let answer = client.packet(s(5)).expect("an answer to what followed");
+                assert_eq!(answer.kind(), kind::SUBACK, "{what}");
+                client.disconnect();
             }
         }
     }
