@@ -169,7 +169,6 @@ fn d04_the_hex_bytes_of_the_example_work_as_they_are() {
     }
     broker.answer(Answer::Code(5));
     standfast.wait_state("b1", OUT, s(5));
-    // An answer that comes in two segments is one answer.
     broker.answer(Answer::Code(0));
     standfast.wait_up(&["b1"]);
 
