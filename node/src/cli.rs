@@ -21,6 +21,9 @@ use out::Out;
 /// The file that is used where none is named.
 const DEFAULT_CONFIG: &str = "/etc/standfast/standfast.toml";
 
+/// Under which heading the help lists what every verb takes.
+const EVERYWHERE: &str = "For every verb";
+
 /// A highly available MQTT balancer.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "standfast", version, arg_required_else_help = true)]
@@ -41,16 +44,16 @@ pub struct Cli {
 #[derive(Args, Clone, Debug)]
 pub struct Global {
     /// Answer in JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
     /// The configuration file
-    #[arg(long, global = true, value_name = "FILE", env = "STANDFAST_CONFIG", default_value = DEFAULT_CONFIG)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE", env = "STANDFAST_CONFIG", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
     /// Which node of the configuration this is [default: node.name, else the host's name]
-    #[arg(long, global = true, value_name = "NAME", env = "STANDFAST_NODE")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "NAME", env = "STANDFAST_NODE")]
     pub node: Option<String>,
     /// The daemon's control socket [default: control.socket of the configuration]
-    #[arg(long, global = true, value_name = "PATH", env = "STANDFAST_SOCKET")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "PATH", env = "STANDFAST_SOCKET")]
     pub socket: Option<PathBuf>,
 }
 
@@ -314,8 +317,11 @@ pub struct CompletionArgs {
 /// Carries out every verb but `run` and `demo`, which are the caller's, and says how it went.
 #[must_use]
 pub fn run(global: &Global, verb: &Verb) -> Exit {
-    let mut out = Out::new(global.json);
-    let outcome = carry_out(global, verb, &mut out);
+    run_to(global, verb, &mut Out::new(global.json))
+}
+
+fn run_to(global: &Global, verb: &Verb, out: &mut Out) -> Exit {
+    let outcome = carry_out(global, verb, out);
     outcome.unwrap_or_else(|failure| out.failure(&failure))
 }
 

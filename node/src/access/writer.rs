@@ -105,7 +105,7 @@ impl AccessLog {
         Ok(())
     }
 
-    /// Opens a file again, for SIGHUP after a rotation. May wait for a queue that is full.
+    /// Opens a file again, for SIGHUP after a rotation.
     pub fn reopen(&self) {
         if let Some(outlet) = self.shared.outlet.load_full() {
             outlet.reopen();

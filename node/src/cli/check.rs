@@ -102,7 +102,9 @@ pub(super) fn examine(loaded: &Loaded, daemon: Option<&View>) -> Vec<Finding> {
     let mut list = Findings(Vec::new());
     configuration(&mut list, loaded);
     files(&mut list, &loaded.config);
-    limits(&mut list, &loaded.config);
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    // The daemon raises its limit as far as allowed.
+    limits(&mut list, &loaded.config, limit.maximum);
     listeners(&mut list, &loaded.config, daemon);
     backends(&mut list, &loaded.config);
     daemon_line(&mut list, loaded, daemon);
@@ -215,11 +217,10 @@ fn writable(list: &mut Findings, what: &str, directory: &Path) {
     }
 }
 
-fn limits(list: &mut Findings, config: &Config) {
+/// `maximum` file descriptors; `None` is no limit.
+fn limits(list: &mut Findings, config: &Config, maximum: Option<u64>) {
     const GROUP: &str = "limits";
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    // The daemon raises its limit as far as allowed.
-    let most = limit.maximum.unwrap_or(u64::MAX);
+    let most = maximum.unwrap_or(u64::MAX);
     let problems = warn_limits(config, most);
     for problem in &problems {
         list.add(
@@ -231,7 +232,7 @@ fn limits(list: &mut Findings, config: &Config) {
     }
     if problems.is_empty() {
         let room = most.saturating_sub(64) / 2;
-        let text = match limit.maximum {
+        let text = match maximum {
             None => "file descriptors are not limited".into(),
             Some(most) => format!("{most} file descriptors hold {room} connections"),
         };

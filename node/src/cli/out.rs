@@ -8,10 +8,11 @@ use super::exit::{Exit, Failure};
 use super::human::Style;
 
 /// Where a command prints.
-#[derive(Debug)]
 pub struct Out {
     json: bool,
     style: Style,
+    results: Box<dyn Write>,
+    remarks: Box<dyn Write>,
 }
 
 impl Out {
@@ -24,7 +25,23 @@ impl Out {
         } else {
             Style::Plain
         };
-        Self { json, style }
+        Self {
+            json,
+            style,
+            results: Box::new(io::stdout()),
+            remarks: Box::new(io::stderr()),
+        }
+    }
+
+    /// Prints elsewhere, without colours.
+    #[cfg(test)]
+    pub fn to(json: bool, results: impl Write + 'static) -> Self {
+        Self {
+            json,
+            style: Style::Plain,
+            results: Box::new(results),
+            remarks: Box::new(io::sink()),
+        }
     }
 
     /// Whether `--json` was given.
@@ -44,8 +61,8 @@ impl Out {
 
     /// Prints a result as it is.
     pub fn bytes(&mut self, bytes: &[u8]) -> Result<Exit, Failure> {
-        let mut stdout = io::stdout().lock();
-        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        let printed = self.results.write_all(bytes);
+        match printed.and_then(|()| self.results.flush()) {
             Ok(()) => Ok(Exit::Done),
             // `standfast connections | head` has seen enough.
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
@@ -64,7 +81,7 @@ impl Out {
     /// Prints a remark that is no result.
     pub fn remark(&mut self, text: &str) {
         // Nobody reads it: so be it.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let _ = writeln!(self.remarks, "{text}");
     }
 
     /// Prints why there is no result.

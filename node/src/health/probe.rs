@@ -42,7 +42,7 @@ pub struct Ask {
 pub struct Found {
     /// What it says of the backend.
     pub outcome: Outcome,
-    /// In a few words: `200 in 3ms`, `connection refused`, `CONNACK 5 (not authorized) in 1ms`.
+    /// In a few words: `200 in 3ms`, `connection refused`, `CONNACK 5 (not authorized)`.
     pub result: String,
     /// Status in the body of a Health API.
     pub status: Option<String>,
@@ -129,7 +129,7 @@ pub async fn probe(ask: &Ask) -> Found {
     };
     let took = shown.at.unwrap_or_else(Instant::now) - started;
     let mut result = shown.text;
-    if outcome != Outcome::Void {
+    if outcome == Outcome::Passed {
         let _ = write!(result, " in {}", brief(took));
     }
     Found {
@@ -211,7 +211,9 @@ async fn exchange(ask: &Ask, at: SocketAddr, deadline: Instant) -> Answer {
     };
     let conversation = async {
         match &ask.check.kind {
-            CheckKind::Http { .. } => http::ask(&mut stream, ask, at, deadline).await,
+            CheckKind::Http { .. } => {
+                http::ask(&mut stream, ask, greeting, at.port(), deadline).await
+            }
             CheckKind::Mqtt { .. } => mqtt::ask(&mut stream, ask, greeting, deadline).await,
             CheckKind::Raw { send, expect } => raw::ask(&mut stream, greeting, send, expect).await,
             CheckKind::Tcp => {
@@ -223,7 +225,12 @@ async fn exchange(ask: &Ask, at: SocketAddr, deadline: Instant) -> Answer {
     };
     timeout_at(deadline, conversation)
         .await
-        .unwrap_or_else(|_| Err(Fault::dead("no answer")))
+        .unwrap_or_else(|_| {
+            Err(Fault::dead(format!(
+                "no answer in {}",
+                brief(ask.check.timeout)
+            )))
+        })
 }
 
 /// Whether the traffic port takes connections.
@@ -262,7 +269,7 @@ async fn connect(
     match timeout_at(deadline, connecting).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(Fault::connecting(&error)),
-        Err(_) => Err(Fault::dead("no connection")),
+        Err(_) => Err(Fault::dead("connect not answered")),
     }
 }
 

@@ -101,7 +101,17 @@ fn clip(value: &str) -> (&str, bool) {
     if value.len() <= MAX_VALUE {
         return (value, false);
     }
-    (&value[..value.floor_char_boundary(MAX_VALUE)], true)
+    (floor(value, MAX_VALUE), true)
+}
+
+/// At most the first `bytes` bytes of a text, cut between characters.
+#[must_use]
+pub fn floor(text: &str, bytes: usize) -> &str {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 
+use super::escape::floor;
 use super::stamp;
 use crate::config::{Facility, Target};
 
@@ -264,9 +265,8 @@ impl Sink {
             ),
         };
         let room = DATAGRAM.saturating_sub(head.len() + 1);
-        let end = body.floor_char_boundary(room);
         self.buffer.extend_from_slice(head.as_bytes());
-        self.buffer.extend_from_slice(&body.as_bytes()[..end]);
+        self.buffer.extend_from_slice(floor(body, room).as_bytes());
         if let Target::Journald = self.target {
             self.buffer.push(b'\n');
         }

@@ -32,7 +32,9 @@ use crate::health::settings::Settings;
 use crate::logging::Logging;
 use crate::plane::{Order, Planes, Select};
 use crate::pool::{Admin, Backend, Verdict};
-use crate::resolve::Resolver;
+use crate::resolve::dns::Resolver;
+use crate::resolve::memory::Addresses;
+use crate::resolve;
 use crate::state::{Shared, Snapshot};
 
 /// How often the state that a next worker needs is looked at for changes.
@@ -76,7 +78,7 @@ pub(super) struct Drain {
 struct Watcher {
     backend: Arc<Backend>,
     settings: watch::Sender<Arc<Settings>>,
-    resolve: watch::Sender<Arc<config::Resolve>>,
+    resolve: watch::Sender<config::Resolve>,
     tasks: [tokio::task::JoinHandle<()>; 2],
 }
 
@@ -110,7 +112,8 @@ pub struct Daemon {
     pub(super) events: Events,
     pub(super) logging: Logging,
     ids: Hasher,
-    resolver: Arc<Resolver>,
+    resolver: Resolver,
+    addresses: Addresses,
     watchers: Mutex<HashMap<(Arc<str>, Arc<str>), Watcher>>,
     changes: mpsc::Sender<Change>,
     pub(super) drains: Mutex<HashMap<(Arc<str>, Arc<str>), Drain>>,
@@ -160,7 +163,8 @@ impl Daemon {
             .map_err(|errors| anyhow::anyhow!("{}", bind_errors(&errors)))?;
         let shared = Arc::new(shared(&config, fd_limit, access, events.clone()));
         let planes = Planes::start(config.node.threads, &shared)?;
-        let resolver = Resolver::start(&config.node.state_dir, events.clone())?;
+        let resolver = Resolver::system();
+        let addresses = Addresses::load(&config.node.state_dir, &events);
         // Changes are few; a driver waits for room.
         let (changes, changed) = mpsc::channel(64);
         let daemon = Arc::new_cyclic(|me| Self {
@@ -178,6 +182,7 @@ impl Daemon {
             logging,
             ids,
             resolver,
+            addresses,
             watchers: Mutex::default(),
             changes,
             drains: Mutex::default(),
@@ -380,7 +385,7 @@ impl Daemon {
             })
         });
         for pool in &snapshot.pools {
-            let resolve = Arc::new(pool.config.resolve.clone());
+            let resolve = pool.config.resolve.clone();
             for backend in &pool.backends {
                 let key = (pool.name.clone(), backend.name.clone());
                 let Some(settings) = settings.remove(&key) else {
@@ -400,7 +405,13 @@ impl Daemon {
                 ));
                 let (resolve, resolve_seen) = watch::channel(resolve.clone());
                 let names =
-                    tokio::spawn(self.resolver.clone().follow(backend.clone(), resolve_seen));
+                    tokio::spawn(resolve::run(
+                    backend.clone(),
+                    self.resolver.clone(),
+                    resolve_seen,
+                    self.addresses.clone(),
+                    self.events.clone(),
+                ));
                 let watcher = Watcher {
                     backend: backend.clone(),
                     settings,

@@ -19,16 +19,20 @@ const MAX_HEADERS: usize = 128;
 const MAX_BODY: usize = 64 * 1024;
 
 /// How long the body may take once the status is known.
-const BODY_TIME: Duration = Duration::from_millis(200);
+const BODY_TIME: Duration = Duration::from_millis(100);
 
 pub(super) async fn ask(
     stream: &mut TcpStream,
     ask: &Ask,
-    at: std::net::SocketAddr,
+    greeting: Vec<u8>,
+    port: u16,
     deadline: Instant,
 ) -> Answer {
-    let (request, method) = request(&ask.check.kind, &ask.host, at.port());
-    let sent = stream.write_all(request.as_bytes()).await;
+    let (request, method) = request(&ask.check.kind, &ask.host, port);
+    // One write: receivers of PROXY headers drop one that comes in pieces.
+    let mut out = greeting;
+    out.extend_from_slice(request.as_bytes());
+    let sent = stream.write_all(&out).await;
     let mut buf = Vec::new();
     let head = match head(stream, &mut buf).await {
         Ok(head) => head,
@@ -256,5 +260,34 @@ mod tests {
         assert_eq!(dechunk(b"ffffffffffffffff\r\nabc"), b"abc");
         assert_eq!(dechunk(b"zz\r\nabc"), b"");
         assert_eq!(dechunk(b""), b"");
+    }
+
+    #[tokio::test]
+    async fn of_an_endless_body_no_more_is_kept_than_can_be_shown() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("loopback has a free port");
+        let at = listener
+            .local_addr()
+            .expect("a bound socket has an address");
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                while stream.write_all(&[b'0'; 65_536]).await.is_ok() {}
+            }
+        });
+        for (content_length, chunked) in [(Some(usize::MAX), false), (None, false), (None, true)] {
+            let head = Head {
+                status: 200,
+                content_length,
+                chunked,
+                ..Head::default()
+            };
+            let mut buf = Vec::new();
+            let mut stream = TcpStream::connect(at).await.expect("it listens");
+            let until = Instant::now() + Duration::from_secs(5);
+            let reading = timeout_at(until, head.body(&mut stream, &mut buf)).await;
+            assert!(matches!(reading, Ok(Ok(()))), "it goes on and on");
+            assert!(buf.len() >= MAX_BODY && buf.len() < MAX_BODY + 8192);
+        }
     }
 }

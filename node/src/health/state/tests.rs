@@ -223,14 +223,17 @@ fn a_signal_alone_changes_nothing_but_checks_at_once_until_rise_of_them_passed()
 
 #[test]
 fn signals_in_a_stream_start_no_more_than_a_check_a_fast_interval() {
-    let mut world = World::new(PACE, 0, |_| (QUICK, Outcome::Passed));
-    world.run_until(ms(3_000));
-    for at in (3_000..5_000).step_by(3).map(ms) {
-        world.run_until(at);
-        world.hear(Input::Signal);
+    // Faster than checks settle anything, and just slower.
+    for pause in [3, 105] {
+        let mut world = World::new(PACE, 0, |_| (QUICK, Outcome::Passed));
+        world.run_until(ms(3_000));
+        for at in (3_000..5_000).step_by(pause).map(ms) {
+            world.run_until(at);
+            world.hear(Input::Signal);
+        }
+        let count = world.starts_after(ms(3_000)).len();
+        assert!((15..=21).contains(&count), "{count} checks in 2 s");
     }
-    let count = world.starts_after(ms(3_000)).len();
-    assert!((15..=21).contains(&count), "{count} checks in 2 s");
 }
 
 #[test]
@@ -238,7 +241,7 @@ fn a_check_that_began_before_the_signal_does_not_settle_it() {
     // One slow answer is under way when the signal comes.
     let mut world = World::new(PACE, 0, |now| {
         let slow = now >= ms(2_100) && now < ms(2_150);
-        (if slow { ms(150) } else { QUICK }, Outcome::Passed)
+        (if slow { ms(50) } else { QUICK }, Outcome::Passed)
     });
     world.run_until(ms(2_110));
     assert_eq!(world.core.under_way(), 1);
@@ -255,6 +258,16 @@ fn a_slow_answer_starts_others_beside_it_and_ends_that_when_it_comes() {
     let starts = world.starts_after(Duration::ZERO);
     assert_eq!(starts, [0, 200, 300, 2_300, 4_300, 6_300, 8_300]);
     assert_eq!(world.settled, [(ms(350), Verdict::Up)]);
+}
+
+#[test]
+fn checks_left_over_from_a_hurry_start_no_other_hurry() {
+    let mut world = World::new(PACE, 0, |now| {
+        let left_over = (ms(200)..ms(2_000)).contains(&now);
+        (ms(if left_over { 950 } else { 350 }), Outcome::Passed)
+    });
+    world.run_until(ms(4_000));
+    assert_eq!(world.starts_after(Duration::ZERO), [0, 200, 300, 2_300]);
 }
 
 #[test]
