@@ -1,7 +1,7 @@
 //! What the threads of the worker share: the configuration as it lives, the limits, the logs.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -49,6 +49,8 @@ pub struct ListenerCounts {
     bucket: Mutex<Option<Bucket>>,
     /// Whether new connections are being left in the backlog.
     pub waiting: AtomicBool,
+    /// Where its sockets stand, once they do.
+    pub bound: Mutex<Vec<SocketAddr>>,
 }
 
 #[derive(Debug)]

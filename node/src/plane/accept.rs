@@ -135,7 +135,6 @@ impl Plane {
             phase: Phase::Greeting,
             id,
             client,
-            local: socket::local_address(&socket).unwrap_or(nowhere),
             accepted: now,
             last_in: self.wheel.now(),
             ..Record::vacant()

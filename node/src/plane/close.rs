@@ -53,6 +53,9 @@ impl Plane {
         if let Some(listener) = &record.listener {
             listener.counts.live.fetch_sub(1, Relaxed);
             listener.counts.count(end);
+            if std::mem::take(&mut record.facts.queued) {
+                listener.pool.waiting.fetch_sub(1, Relaxed);
+            }
             if record.facts.counted_ip {
                 listener.counts.leave(record.client.ip());
             }

@@ -13,7 +13,7 @@ use super::{Plane, Ready, socket};
 use crate::clock;
 use crate::config::{Mode, Then};
 use crate::end::End;
-use crate::pool::{Choice, Signal};
+use crate::pool::{Choice, Signal, put_proxy_header};
 use crate::route::Request;
 
 /// A connect that takes longer makes the health checks look at once: on a LAN it takes a millisecond.
@@ -21,6 +21,16 @@ const SLOW: Duration = Duration::from_millis(250);
 
 /// How long a client whose every choice failed waits before the choices are tried again.
 const ROUND: Duration = Duration::from_millis(250);
+
+/// What the first write to a backend came to.
+enum Opened {
+    /// The backend has it, or what it would not take yet is kept.
+    Joined,
+    /// The backend has not accepted yet.
+    NotYet,
+    /// It will not.
+    Failed(Errno),
+}
 
 impl Plane {
     /// Chooses a backend and begins to connect to it.
@@ -65,19 +75,22 @@ impl Plane {
         let Some(address) = backend.address() else {
             return self.dial_failed(index, Errno::HOSTUNREACH);
         };
-        match socket::dial(address, pool.source, &pool.timeout) {
-            Ok(dialled) => {
-                let first = SLOW.min(pool.timeout.connect);
+        let first = SLOW.min(pool.timeout.connect);
+        match socket::dial(address, pool.source) {
+            Ok(socket) => {
                 record.phase = Phase::Connecting;
-                record.half(Side::Backend).socket = Some(dialled.socket);
-                if dialled.connected {
-                    return self.join(index);
-                }
-                self.wheel.arm(&mut self.records, index, ticks(first));
-                if self.watch_once(index, Side::Backend).is_err()
-                    || self.watch_once(index, Side::Client).is_err()
-                {
-                    self.conclude(index, End::Internal);
+                record.half(Side::Backend).socket = Some(socket);
+                match self.open(index) {
+                    Opened::Joined => self.joined(index),
+                    Opened::Failed(error) => self.dial_failed(index, error),
+                    Opened::NotYet => {
+                        self.wheel.arm(&mut self.records, index, ticks(first));
+                        if self.watch_once(index, Side::Backend).is_err()
+                            || self.watch_once(index, Side::Client).is_err()
+                        {
+                            self.conclude(index, End::Internal);
+                        }
+                    }
                 }
             }
             Err(error) => self.dial_failed(index, error),
@@ -92,9 +105,15 @@ impl Plane {
                 let Some(socket) = &record.halves[Side::Backend as usize].socket else {
                     return;
                 };
+                if !ready.write && !ready.error && !ready.closed {
+                    return;
+                }
                 match socket::dial_result(socket) {
-                    Ok(()) if ready.write => self.join(index),
-                    Ok(()) => {}
+                    Ok(()) => match self.open(index) {
+                        Opened::Joined => self.joined(index),
+                        Opened::NotYet => {}
+                        Opened::Failed(error) => self.dial_failed(index, error),
+                    },
                     Err(error) => self.dial_failed(index, error),
                 }
             }
@@ -111,9 +130,60 @@ impl Plane {
         }
     }
 
-    /// The backend's accept is there: PROXY header and CONNECT leave in one write, and bytes pass from now on.
-    fn join(&mut self, index: u32) {
+    /// Writes PROXY header and CONNECT, in one write, if the backend's accept is there.
+    fn open(&mut self, index: u32) -> Opened {
+        let record = self.records.get(index);
+        let (Some(listener), Some(setup)) = (&record.listener, &record.setup) else {
+            return Opened::Failed(Errno::NOTCONN);
+        };
+        let client = &record.halves[Side::Client as usize];
+        let to = &record.halves[Side::Backend as usize];
+        let Some(socket) = &to.socket else {
+            return Opened::Failed(Errno::NOTCONN);
+        };
         self.opening.clear();
+        if let Some(proxy) = &listener.pool.config.proxy {
+            let local = record
+                .local
+                .or_else(|| client.socket.as_ref().and_then(socket::local_address));
+            put_proxy_header(
+                &mut self.opening,
+                proxy,
+                record.client,
+                local.unwrap_or(record.client),
+            );
+        }
+        let opening = if self.opening.is_empty() {
+            &setup.bytes
+        } else {
+            self.opening.extend_from_slice(&setup.bytes);
+            &self.opening
+        };
+        if opening.is_empty() {
+            // In tcp mode the client may be waiting for the server's first word.
+            return match socket::is_connected(socket) {
+                true => Opened::Joined,
+                false => Opened::NotYet,
+            };
+        }
+        let n = match socket::send(socket, opening) {
+            Ok(0) => return Opened::NotYet,
+            Ok(n) => n,
+            Err(error) => return Opened::Failed(error),
+        };
+        if n < opening.len() {
+            let bytes = opening[n..].to_vec();
+            self.shared
+                .relay_bytes
+                .fetch_add(bytes.len() as u64, Relaxed);
+            record.halves[Side::Backend as usize].pending =
+                Some(Box::new(Pending { bytes, taken: 0 }));
+        }
+        Opened::Joined
+    }
+
+    /// The backend has what the client sent so far, and bytes pass from now on.
+    fn joined(&mut self, index: u32) {
         let record = self.records.get(index);
         let (Some(listener), Some(backend)) = (record.listener.clone(), record.backend.clone())
         else {
@@ -121,48 +191,21 @@ impl Plane {
         };
         let now = clock::now();
         let setup = record.setup.take().unwrap_or_default();
-        self.shared
-            .greeting_bytes
-            .fetch_sub(setup.charged as u64, Relaxed);
+        if setup.charged > 0 {
+            self.shared
+                .greeting_bytes
+                .fetch_sub(setup.charged as u64, Relaxed);
+        }
         let took = setup
             .first_dialled
             .map_or(0, |since| now.saturating_duration_since(since).as_millis());
         record.connect_ms = u32::try_from(took).unwrap_or(u32::MAX);
         record.phase = Phase::Relaying;
-        backend.total.fetch_add(1, Relaxed);
-        if let Some(proxy) = &listener.pool.config.proxy {
-            crate::pool::put_proxy_header(&mut self.opening, proxy, record.client, record.local);
-        }
         record.half(Side::Client).bytes += setup.bytes.len() as u64;
-        let opening = if self.opening.is_empty() {
-            &setup.bytes
-        } else {
-            self.opening.extend_from_slice(&setup.bytes);
-            &self.opening
-        };
-        let to = &mut record.halves[Side::Backend as usize];
-        let Some(socket) = &to.socket else { return };
-        let sent = if opening.is_empty() {
-            Ok(0)
-        } else {
-            socket::send(socket, opening)
-        };
-        match sent {
-            Ok(n) if n == opening.len() => {}
-            Ok(n) => {
-                let bytes = opening[n..].to_vec();
-                self.shared
-                    .relay_bytes
-                    .fetch_add(bytes.len() as u64, Relaxed);
-                to.pending = Some(Box::new(Pending { bytes, taken: 0 }));
-            }
-            // It broke between its accept and our first byte: the read that follows says how.
-            Err(_) => {}
-        }
+        backend.total.fetch_add(1, Relaxed);
         if listener.pool.config.mode == Mode::Tcp {
             self.client_accepted(index);
         }
-        self.wheel.disarm(&mut self.records, index);
         self.begin_idle(index);
         let heard_before = self.records.get(index).half(Side::Client).watched;
         if self.watch_once(index, Side::Backend).is_err()
@@ -231,6 +274,9 @@ impl Plane {
         setup.waiting_since.get_or_insert_with(clock::now);
         if !record.facts.queued {
             record.facts.queued = true;
+            if let Some(listener) = &record.listener {
+                listener.pool.waiting.fetch_add(1, Relaxed);
+            }
             self.waiting.push_back((index, record.id));
         }
         if self.watch_once(index, Side::Client).is_err() {
@@ -245,13 +291,13 @@ impl Plane {
                 return;
             };
             let record = self.records.get(index);
-            if record.id != id || record.phase != Phase::Waiting {
-                if record.id == id {
-                    record.facts.queued = false;
-                }
+            if record.id != id || !std::mem::take(&mut record.facts.queued) {
+                // It left meanwhile, and its slot may be another's.
                 continue;
             }
-            record.facts.queued = false;
+            if let Some(listener) = &record.listener {
+                listener.pool.waiting.fetch_sub(1, Relaxed);
+            }
             let Some(when_empty) = record.listener.as_ref().map(|l| l.pool.config.when_empty)
             else {
                 continue;

@@ -142,7 +142,7 @@ fn parse_proxy(record: &mut Record) -> Greeted {
             let len = header.len;
             if let Some((source, destination)) = header.addresses {
                 record.client = source;
-                record.local = destination;
+                record.local = Some(destination);
             }
             setup.bytes.drain(..len);
             record.facts.expects_proxy = false;

@@ -125,6 +125,8 @@ pub struct Facts {
     pub counted_ip: bool,
     /// A whole CONNACK was seen.
     pub connack_seen: bool,
+    /// Has lived long enough for the socket options of a long life.
+    pub settled: bool,
     /// Waits in the queue of its thread.
     pub queued: bool,
     /// The reading of this side stopped at its budget and goes on after the batch.
@@ -154,8 +156,8 @@ pub struct Record {
     pub backend: Option<Arc<Backend>>,
     /// The client's address (from the PROXY header where one was accepted).
     pub client: SocketAddr,
-    /// The address that the client reached.
-    pub local: SocketAddr,
+    /// The address that the client reached, where a PROXY header told it; else its socket knows.
+    pub local: Option<SocketAddr>,
     /// When it was accepted.
     pub accepted: Instant,
     /// As sent; empty if none.
@@ -201,7 +203,7 @@ impl Record {
             listener: None,
             backend: None,
             client: nowhere,
-            local: nowhere,
+            local: None,
             accepted: crate::clock::now(),
             client_id: Box::default(),
             claim: None,
@@ -229,6 +231,15 @@ impl Record {
         self.setup.get_or_insert_default()
     }
 
+    /// The address that the client reached.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        let socket = self.halves[Side::Client as usize].socket.as_ref();
+        let asked = || socket.and_then(super::socket::local_address);
+        let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        self.local.or_else(asked).unwrap_or(nowhere)
+    }
+
     /// The line that the log gets of it.
     #[must_use]
     pub fn line(&self, end: Option<End>) -> Line {
@@ -245,7 +256,7 @@ impl Record {
             duration,
             client_id: Some(self.client_id.clone()).filter(|id| !id.is_empty()),
             client: self.client,
-            local: self.local,
+            local: self.local_address(),
             listener,
             pool,
             backend: self.backend.as_ref().map(|backend| backend.name.clone()),

@@ -33,6 +33,9 @@ const MAX_CONNACK: usize = 4 * 1024;
 /// How long a broker may take to close after a DISCONNECT, and a client after the broker closed.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
+/// A connection that has lived so long gets the socket options that matter only to those that live on.
+const SETTLE_AFTER: Duration = Duration::from_millis(500);
+
 /// Where a pass in one direction stopped.
 enum Stop {
     /// Nothing more to read at the moment.
@@ -77,6 +80,10 @@ impl Plane {
     fn on_relay(&mut self, index: u32, side: Side, ready: Ready) {
         if ready.write && self.records.get(index).half(side).pending.is_some() {
             self.flush(index, side);
+        }
+        if ready.closed && self.records.get(index).half(Side::Client).bye {
+            // After a DISCONNECT nothing more is to be said, by either side: the end needs no reading.
+            return self.on_eof(index, side);
         }
         if ready.read || ready.closed || ready.error {
             self.pass(index, side);
@@ -250,7 +257,14 @@ impl Plane {
             };
             return self.conclude(index, end);
         }
+        if !record.facts.settled {
+            record.facts.settled = true;
+            settle(record);
+        }
         let silent = now.wrapping_sub(record.last_in);
+        if record.idle_ticks == 0 {
+            return;
+        }
         if silent < record.idle_ticks {
             let rest = record.idle_ticks - silent;
             self.wheel.arm(&mut self.records, index, rest);
@@ -281,12 +295,14 @@ impl Plane {
         };
         record.last_in = now;
         record.idle_ticks = limit.map_or(0, ticks);
-        let after = record.idle_ticks;
-        if after == 0 {
-            self.wheel.disarm(&mut self.records, index);
-        } else {
-            self.wheel.arm(&mut self.records, index, after);
-        }
+        let settle_after = ticks(SETTLE_AFTER);
+        let after = match (record.facts.settled, record.idle_ticks) {
+            (true, 0) => return self.wheel.disarm(&mut self.records, index),
+            (true, idle) => idle,
+            (false, 0) => settle_after,
+            (false, idle) => idle.min(settle_after),
+        };
+        self.wheel.arm(&mut self.records, index, after);
     }
 
     /// The first packet of the broker is whole: its bytes are in the setup.
@@ -345,6 +361,16 @@ impl Plane {
         {
             listener.pool.router.abandoned(claim);
         }
+    }
+}
+
+/// Sets the socket options of a long life.
+fn settle(record: &Record) {
+    if let (Some(listener), Some(socket)) = (
+        &record.listener,
+        &record.halves[Side::Backend as usize].socket,
+    ) {
+        socket::settle(socket, &listener.pool.config.timeout);
     }
 }
 

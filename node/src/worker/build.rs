@@ -168,6 +168,9 @@ pub fn share(
 ) -> Vec<Vec<(Arc<Listener>, std::os::fd::OwnedFd)>> {
     let mut shares: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
     let mut next: HashMap<String, usize> = HashMap::new();
+    for listener in &snapshot.listeners {
+        listener.counts.bound.lock().clear();
+    }
     for (key, socket) in sockets {
         let listener = snapshot.listeners.iter().find(|listener| {
             listener
@@ -177,6 +180,12 @@ pub fn share(
                 .any(|bind| bind.to_string() == key)
         });
         let Some(listener) = listener else { continue };
+        if let Some(at) = crate::plane::socket::local_address(&socket) {
+            let mut bound = listener.counts.bound.lock();
+            if !bound.contains(&at) {
+                bound.push(at);
+            }
+        }
         let turn = next.entry(key).or_default();
         shares[*turn % threads].push((listener.clone(), socket));
         *turn += 1;

@@ -1,7 +1,6 @@
 //! The daemon: the configuration in force and everything that lives under it.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
@@ -32,9 +31,7 @@ use crate::health::settings::Settings;
 use crate::logging::Logging;
 use crate::plane::{Order, Planes, Select};
 use crate::pool::{Admin, Backend, Verdict};
-use crate::resolve::dns::Resolver;
-use crate::resolve::memory::Addresses;
-use crate::resolve;
+use crate::resolve::{self, dns::Resolver, memory::Addresses};
 use crate::state::{Shared, Snapshot};
 
 /// How often the state that a next worker needs is looked at for changes.
@@ -360,14 +357,15 @@ impl Daemon {
         };
         self.watch(settings).await;
         if from_scratch {
-            let named =
-                async {
-                    while self.backends().iter().any(|backend| {
-                        backend.address().is_none() && !self.resolver.has_tried(backend)
-                    }) {
-                        self.resolver.tried().await;
-                    }
-                };
+            let named = async {
+                while self
+                    .backends()
+                    .iter()
+                    .any(|backend| backend.address().is_none())
+                {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
             // Listeners stand in any case: a dead name server delays the start by this and no more.
             let _ = tokio::time::timeout(Duration::from_millis(200), named).await;
         }
@@ -403,9 +401,8 @@ impl Daemon {
                     self.changes.clone(),
                     self.events.clone(),
                 ));
-                let (resolve, resolve_seen) = watch::channel(resolve.clone());
-                let names =
-                    tokio::spawn(resolve::run(
+                let (resolving, resolve_seen) = watch::channel(resolve.clone());
+                let names = tokio::spawn(resolve::run(
                     backend.clone(),
                     self.resolver.clone(),
                     resolve_seen,
@@ -415,7 +412,7 @@ impl Daemon {
                 let watcher = Watcher {
                     backend: backend.clone(),
                     settings,
-                    resolve,
+                    resolve: resolving,
                     tasks: [checks, names],
                 };
                 watchers.insert(key, watcher);
@@ -699,13 +696,4 @@ fn set_limits(shared: &Shared, config: &Config, fd_limit: u64) {
     shared
         .most_relay_bytes
         .store(config.limits.relay_memory, Relaxed);
-}
-
-/// Where listeners stand, for `status`.
-pub(super) fn bound(config: &config::Listener) -> Vec<SocketAddr> {
-    config
-        .bind
-        .iter()
-        .filter_map(|bind| bind.ip.map(|ip| SocketAddr::new(ip, bind.port)))
-        .collect()
 }

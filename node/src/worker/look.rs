@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use super::daemon::{Daemon, bound};
+use super::daemon::Daemon;
 use super::keep::Kept;
 use crate::admin::view::{
     BackendView, CheckView, ConfigView, Counters, DrainView, ListenerView, LogView, NodeView,
@@ -342,7 +342,7 @@ fn look_at_listener(listener: &Listener, rates: &Rates) -> ListenerView {
             .iter()
             .map(ToString::to_string)
             .collect(),
-        bound: bound(&listener.config),
+        bound: listener.counts.bound.lock().clone(),
         pool: listener.pool.name.to_string(),
         connections: listener.counts.live.load(Relaxed).into(),
         accepted: listener.counts.accepted.load(Relaxed),
