@@ -28,7 +28,6 @@ pub mod prelude {
     pub use crate::black_hole::BlackHole;
     pub use crate::broker::{After, Answer, FakeBroker, Wants};
     pub use crate::client::{Client, Ending};
-    pub use crate::config::{backends, backends_at};
     pub use crate::dns::FakeDns;
     pub use crate::haproxy::Haproxy;
     pub use crate::header::Header;
@@ -38,7 +37,7 @@ pub mod prelude {
     pub use crate::netns::{Bridge, Host};
     pub use crate::rabbitmq::RabbitMq;
     pub use crate::require;
-    pub use crate::standfast::{Cli, Standfast, StatusExt};
+    pub use crate::standfast::{Cli, Standfast, StatusExt, backends, backends_at};
     pub use crate::wait::{eventually, holds, pause, within};
     pub use std::time::{Duration, Instant};
 

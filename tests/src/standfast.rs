@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::Value;
 
+pub use crate::config::{backends, backends_at};
 use crate::config::{binds, complete, first_socket};
 use crate::netns::Host;
 use crate::program::{Dir, Program, build_dir};
