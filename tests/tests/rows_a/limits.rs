@@ -153,6 +153,7 @@ fn a13_beyond_the_limit_the_next_client_is_refused_where_asked_for() {
     let to = standfast.addr("mqtt");
     let mut held: Vec<_> = (0..5).map(|n| Client::id(to, &format!("c-{n}"))).collect();
     let mut next = Client::open(to).expect("accepted, then closed");
+    next.send(&Connect::v311("next").bytes()).expect("open");
     let (_, after) = next.ending(s(5)).expect("closed");
     assert!(after < ms(500), "{after:?}");
     standfast.wait_ends("refused(connections)", 1);
