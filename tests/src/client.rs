@@ -294,7 +294,13 @@ impl Client {
         }
         self.stream.set_read_timeout(Some(left))?;
         let mut buffer = [0; 16 * 1024];
-        let count = self.stream.read(&mut buffer)?;
+        let count = loop {
+            match self.stream.read(&mut buffer) {
+                // With a timeout set, the kernel does not go on by itself after a signal.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
         self.pending.extend(&buffer[..count]);
         Ok(count)
     }

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use standfast_tests::mqtt::packet;
+use standfast_tests::mqtt::{packet, publish, sized};
 use standfast_tests::prelude::*;
 
 /// A client's silence from its CONNECT to the end that it is given.
@@ -104,4 +104,37 @@ fn c14_the_brokers_server_keep_alive_overrides_the_clients() {
     let mut client = Client::connect(standfast.addr("mqtt"), &Connect::v5("granted").keepalive(1))
         .expect("accepted");
     holds(ms(2500), "nobody closes it", || client.is_open());
+}
+
+/// C14: … MQTT 5 Server Keep Alive in the CONNACK overrides — also where the CONNACK comes in pieces, among other properties,
+/// with the first messages right behind it.
+#[test]
+fn c14_a_server_keep_alive_is_found_in_a_connack_in_pieces() {
+    let broker = FakeBroker::start();
+    broker.answer(Answer::Never);
+    let standfast = start(&broker, "");
+    let reason = [&[0x1f][..], &sized(b"welcome")].concat();
+    let properties = [&reason[..], &[0x21, 0, 9, 0x13, 0, 1, 0x24, 1]].concat();
+    let body = [
+        &[0, 0, u8::try_from(properties.len()).expect("short")],
+        &properties[..],
+    ]
+    .concat();
+    let bytes = [packet(0x20, &body), publish("t", b"waiting for you")].concat();
+    for size in [1, 3, bytes.len()] {
+        let id = format!("in-pieces-of-{size}");
+        let mut client = Client::open(standfast.addr("mqtt")).expect("it listens");
+        client
+            .send(&Connect::v5(&id).keepalive(60).bytes())
+            .expect("open");
+        eventually(s(5), "the broker has it", || broker.count_of(&id) == 1);
+        for piece in bytes.chunks(size) {
+            broker.send(&id, piece).expect("connected");
+        }
+        assert_eq!(client.bytes(bytes.len(), s(5)).expect("all"), bytes);
+        let start = Instant::now();
+        client.ending(s(5)).expect("closed");
+        assert!(start.elapsed() < ms(2500), "{size}: {:?}", start.elapsed());
+        assert_eq!(standfast.line_of(&id)["end"], "keepalive-timeout");
+    }
 }

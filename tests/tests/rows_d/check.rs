@@ -177,3 +177,36 @@ fn d04_the_hex_bytes_of_the_example_work_as_they_are() {
     real.wait_up(&["b1"]);
     let _ = mosquitto.log_line("as nginx health check");
 }
+
+/// D03: CONNACK 0 → up … — also where it comes in two segments, and in MQTT 5 with properties.
+#[test]
+fn d03_a_connack_in_pieces_is_a_connack() {
+    for (level, connack) in [
+        ("3.1.1", vec![0x20, 2, 0, 0]),
+        ("5", vec![0x20, 6, 0, 0, 3, 0x21, 0, 9]),
+    ] {
+        let broker = FakeBroker::start();
+        broker.answer(Answer::Never);
+        let standfast = checked(
+            broker.addr(),
+            &format!("mqtt = {{ level = \"{level}\" }}, "),
+        );
+        let mut answered = 0;
+        let up = standfast_tests::wait::try_within(s(10), || {
+            for visit in broker.visits().split_off(answered) {
+                answered += 1;
+                // One that has given up meanwhile does not count.
+                let _ = broker.send(&visit.id, &connack[..3]);
+                pause(ms(20));
+                let _ = broker.send(&visit.id, &connack[3..]);
+            }
+            (standfast.status().state("b1") == "up").then_some(())
+        });
+        assert!(
+            up.is_some(),
+            "{level}: {}",
+            standfast.status().backend("b1")
+        );
+        assert!(answered >= 1);
+    }
+}

@@ -1,6 +1,8 @@
 //! Changes while clients are there: backends that come, leave, are drained; files that are included.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
 
 use standfast_tests::prelude::*;
 use standfast_tests::program::Dir;
@@ -181,4 +183,59 @@ fn d16_a_broken_file_changes_nothing() {
     assert_eq!(last["applied"], false, "{last}");
     assert_eq!(standfast.reload_raw(&good).code, 0);
     held.ping().expect("not dropped");
+}
+
+/// D16: … 0 dropped … — nor is anybody turned away who comes while the file is applied, again and again; the sessions of a
+/// listener that is gone from the file stay.
+#[test]
+fn d16_clients_come_while_the_file_is_applied() {
+    let brokers = FakeBroker::several::<2>();
+    let other = "[[listener]]\nbind = \"127.0.0.1:${port:other}\"\npool = \"mqtt\"\n";
+    let with_other = |brokers: &[FakeBroker]| format!("{other}{}", config(brokers, ""));
+    let mut standfast = Standfast::start(&with_other(&brokers));
+    standfast.wait_up(&["b1", "b2"]);
+    let mut held = Client::id(standfast.addr("other"), "held");
+    let (to, other_port) = (standfast.addr("mqtt"), standfast.addr("other"));
+    let stop = AtomicBool::new(false);
+    let failed = thread::scope(|scope| {
+        let hands = [0, 1].map(|hand| {
+            let stop = &stop;
+            scope.spawn(move || {
+                let mut failed = Vec::new();
+                for number in 0.. {
+                    if stop.load(SeqCst) {
+                        break;
+                    }
+                    let connect = Connect::v311(&format!("c-{hand}-{number}"));
+                    match Client::connect(to, &connect) {
+                        Ok(client) => client.disconnect(),
+                        Err(error) => failed.push(format!("{number}: {error:#}")),
+                    }
+                }
+                failed
+            })
+        });
+        for round in 0..10 {
+            let text = match round % 3 {
+                0 => config(&brokers, ""),
+                1 => with_other(&brokers[..1]),
+                _ => with_other(&brokers),
+            };
+            standfast.reload(&text).ok();
+            if round % 3 == 0 {
+                assert!(Client::open(other_port).is_err(), "that listener is gone");
+            } else {
+                Client::id(other_port, "back-again").disconnect();
+            }
+            held.ping().expect("not dropped");
+        }
+        stop.store(true, SeqCst);
+        hands.map(|hand| hand.join().expect("no panic")).concat()
+    });
+    assert!(failed.is_empty(), "{failed:#?}");
+    let came = brokers
+        .iter()
+        .map(|broker| broker.count_of("c-"))
+        .sum::<usize>();
+    assert!(came > 50, "{came} clients came meanwhile");
 }

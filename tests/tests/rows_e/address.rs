@@ -120,3 +120,43 @@ fn e13_a_broker_on_loopback_of_the_same_host_works() {
             .is_err()
     );
 }
+
+/// E04: … the same holds for us — a real HAProxy before us, listed: its headers are believed, its checks (which say LOCAL)
+/// pass, and a LOCAL header makes the sender itself the client.
+#[test]
+fn e04_a_listed_haproxy_before_us_is_believed() {
+    let broker = FakeBroker::start();
+    let standfast = Standfast::start(&listener_and_pool(
+        "accept_proxy = { from = [\"127.0.0.1\"] }",
+        &format!(
+            "check = false\nproxy = {{ version = 2 }}\n{}",
+            backends([&broker])
+        ),
+    ));
+    let to = standfast.addr("mqtt");
+    let port = standfast_tests::ports::free();
+    let options = "send-proxy-v2 check inter 100 check-send-proxy";
+    let haproxy = require!(Haproxy::start(&haproxy_listen(port, "", &[to], options)));
+    let from = [127, 0, 4, 4].into();
+    let mut client = Client::open_from(from, ([127, 0, 0, 1], port).into()).expect("it listens");
+    client.greet(&Connect::v311("twice")).expect("accepted");
+    let header = broker.visits_of("twice")[0]
+        .header
+        .clone()
+        .expect("a header");
+    assert_eq!(header.source, Some(client.local()));
+    assert_eq!(header.destination, Some(([127, 0, 0, 1], port).into()));
+    let status = || haproxy.stat("l", "s1", "status").expect("it answers");
+    eventually(s(5), "HAProxy takes us for alive", || status() == "UP");
+    holds(s(1), "and goes on to", || status() == "UP");
+
+    let mut outer = Client::open(to).expect("it listens");
+    let local = [&SIGNATURE[..], &[0x20, 0, 0, 0]].concat();
+    outer.send(&local).expect("open");
+    outer.greet(&Connect::v311("itself")).expect("accepted");
+    let header = broker.visits_of("itself")[0]
+        .header
+        .clone()
+        .expect("a header");
+    assert_eq!(header.source, Some(outer.local()));
+}
