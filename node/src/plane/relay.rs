@@ -182,11 +182,10 @@ impl Plane {
                 } else {
                     End::ClientClose
                 });
-                // A broker closes on DISCONNECT by itself. A FIN of ours would be one more packet for nothing.
+                shut(record.half(to));
                 let patience = if said_bye {
                     LINGER
                 } else {
-                    shut(record.half(to));
                     timeouts.half_close
                 };
                 self.wheel.arm(&mut self.records, index, ticks(patience));
@@ -422,7 +421,14 @@ fn pump(record: &mut Record, from: Side, scratch: &mut [u8], shared: &Shared) ->
                 source.tracked = false;
             }
         }
-        let sent = match socket::send(writing, bytes) {
+        // Behind a client's DISCONNECT nothing may follow: our FIN rides on it.
+        let last = source.bye && from == Side::Client;
+        let sent = if last {
+            socket::send_last(writing, bytes)
+        } else {
+            socket::send(writing, bytes)
+        };
+        let sent = match sent {
             Ok(sent) => sent,
             Err(error) => return Stop::Broken(from.other(), error),
         };
@@ -449,6 +455,9 @@ fn pump(record: &mut Record, from: Side, scratch: &mut [u8], shared: &Shared) ->
         if sent < n {
             // What is left is flushed when the sink is writable again; its end is seen then.
             return Stop::Stalled;
+        }
+        if last {
+            return Stop::Eof;
         }
         if n < most {
             // All that was there has been read. If the kernel has seen the end, this was it.
