@@ -191,12 +191,16 @@ impl Plane {
                 self.wheel.arm(&mut self.records, index, ticks(patience));
             }
             Side::Backend if said_bye => self.conclude(index, End::ClientDisconnect),
-            Side::Backend if record.level != 0 => self.conclude(index, End::BackendClose),
             Side::Backend => {
                 record.end.get_or_insert(End::BackendClose);
                 shut(record.half(to));
-                self.wheel
-                    .arm(&mut self.records, index, ticks(timeouts.half_close));
+                // A broker that closed reads nothing more; of another server that is not known.
+                let patience = if record.level == 0 {
+                    timeouts.half_close
+                } else {
+                    LINGER
+                };
+                self.wheel.arm(&mut self.records, index, ticks(patience));
             }
         }
     }
@@ -247,13 +251,17 @@ impl Plane {
             let end = record.end.unwrap_or(End::Shutdown);
             return self.conclude(index, end);
         }
-        if record.halves.iter().any(|half| half.eof) {
-            let said_bye = record.half(Side::Client).bye;
-            let end = if said_bye {
-                End::ClientDisconnect
-            } else {
-                End::HalfCloseTimeout
-            };
+        let said_bye = record.half(Side::Client).bye;
+        let end = match (
+            record.half(Side::Client).eof,
+            record.half(Side::Backend).eof,
+        ) {
+            (true, _) if said_bye => Some(End::ClientDisconnect),
+            (true, _) => Some(End::HalfCloseTimeout),
+            (false, true) => Some(End::BackendClose),
+            (false, false) => None,
+        };
+        if let Some(end) = end {
             return self.conclude(index, end);
         }
         if !record.facts.settled {
