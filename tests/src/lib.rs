@@ -4,10 +4,13 @@
 //!
 //! `README.md` beside this crate shows a test and lists what there is.
 
+pub mod black_hole;
 pub mod broker;
 pub mod client;
+pub mod config;
 pub mod dns;
 pub mod haproxy;
+pub mod header;
 pub mod health;
 pub mod mosquitto;
 pub mod mqtt;
@@ -22,10 +25,12 @@ pub mod wait;
 
 /// What nearly every test uses.
 pub mod prelude {
-    pub use crate::broker::{After, Answer, BlackHole, FakeBroker, Header, Wants};
+    pub use crate::black_hole::BlackHole;
+    pub use crate::broker::{After, Answer, FakeBroker, Wants};
     pub use crate::client::{Client, Ending};
     pub use crate::dns::FakeDns;
     pub use crate::haproxy::Haproxy;
+    pub use crate::header::Header;
     pub use crate::health::FakeHttp;
     pub use crate::mosquitto::{Mosquitto, Publish, Subscriber};
     pub use crate::mqtt::{Connect, Packet};

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::ports;
 use crate::program::{Dir, Program, installed};
+use crate::wait::within;
 
 /// Where Debian keeps the real programs; those in `PATH` change user first.
 const HOME: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
@@ -91,5 +92,21 @@ impl RabbitMq {
     #[must_use]
     pub fn log(&self) -> String {
         self.program.stdout()
+    }
+
+    /// Waits for a line of its log that contains `text`: it writes them some time after the fact.
+    ///
+    /// # Panics
+    ///
+    /// Where none comes in 10 s.
+    #[must_use]
+    #[track_caller]
+    pub fn log_line(&self, text: &str) -> String {
+        let what = format!("a line of RabbitMQ's log with {text:?}");
+        within(Duration::from_secs(10), &what, || {
+            let log = self.log();
+            let mut lines = log.lines();
+            lines.find(|line| line.contains(text)).map(str::to_owned)
+        })
     }
 }
