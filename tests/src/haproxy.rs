@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::netns::Host;
 use crate::program::{Dir, Program, installed};
 
 /// A running HAProxy with an admin socket in its directory. Dropping it kills it.
@@ -23,12 +24,25 @@ impl Haproxy {
     ///
     /// Where HAProxy is not installed or does not take the configuration.
     pub fn start(config: &str) -> Result<Self> {
+        Self::launch(Command::new(installed("haproxy")?), config)
+    }
+
+    /// As [`Self::start`], on this host.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn start_on(host: &Host, config: &str) -> Result<Self> {
+        let path = installed("haproxy")?;
+        Self::launch(host.command(&path.display().to_string()), config)
+    }
+
+    fn launch(mut command: Command, config: &str) -> Result<Self> {
         let dir = Dir::new("haproxy");
         let place = dir.path().display().to_string();
         let global = "global\n  stats socket {dir}/admin.sock mode 600 level admin\n  log stdout format raw local0\n";
         let text = format!("{global}{config}\n").replace("{dir}", &place);
         let file = dir.write("haproxy.cfg", &text);
-        let mut command = Command::new(installed("haproxy")?);
         command.arg("-db").arg("-f").arg(file);
         let mut program = Program::start("haproxy", &mut command, dir.path())?;
         let socket = dir.path().join("admin.sock");

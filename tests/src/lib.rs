@@ -19,6 +19,7 @@ pub mod ports;
 pub mod program;
 pub mod rabbitmq;
 pub mod rows;
+pub mod simple;
 pub mod skip;
 pub mod standfast;
 pub mod wait;
@@ -37,6 +38,7 @@ pub mod prelude {
     pub use crate::netns::{Bridge, Host};
     pub use crate::rabbitmq::RabbitMq;
     pub use crate::require;
+    pub use crate::simple::{haproxy_listen, listener_and_pool, one_pool, places_of, visit};
     pub use crate::standfast::{Cli, Standfast, StatusExt, backends, backends_at};
     pub use crate::wait::{eventually, holds, pause, within};
     pub use std::time::{Duration, Instant};
