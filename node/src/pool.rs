@@ -416,7 +416,6 @@ impl Pool {
     }
 
     /// What [`Self::choose`] would decide now, rule by rule.
-    #[must_use]
     pub fn explain(&self, request: &Request<'_>) -> (Decision, Vec<Step>) {
         let now = unix_ms();
         self.router

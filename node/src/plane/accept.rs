@@ -96,11 +96,12 @@ impl Plane {
             return Some(Refusal::Denied);
         }
         if config.limits.over == Over::Refuse {
-            if self.shared.live.load(Relaxed) >= self.shared.most.load(Relaxed) {
+            // This client is counted already.
+            if self.shared.live.load(Relaxed) > self.shared.most.load(Relaxed) {
                 return Some(Refusal::ProcessConnections);
             }
             let live = listener.counts.live.load(Relaxed);
-            if config.limits.connections.is_some_and(|most| live >= most) {
+            if config.limits.connections.is_some_and(|most| live > most) {
                 return Some(Refusal::Connections);
             }
             let rate = config.limits.rate;

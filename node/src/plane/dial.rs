@@ -224,6 +224,7 @@ impl Plane {
         let record = self.records.get(index);
         record.half(Side::Backend).socket = None;
         record.half(Side::Backend).watched = false;
+        record.setup().dialled = Some(clock::now());
         let Some(backend) = record.backend.take() else {
             return;
         };

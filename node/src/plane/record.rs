@@ -104,7 +104,7 @@ pub struct Setup {
     pub tried: Vec<u16>,
     /// When it began to wait for a backend.
     pub waiting_since: Option<Instant>,
-    /// When the connect that is under way began.
+    /// When the connect that is under way began, or the last one failed.
     pub dialled: Option<Instant>,
     /// When the first connect began.
     pub first_dialled: Option<Instant>,

@@ -182,22 +182,25 @@ impl Plane {
                 } else {
                     End::ClientClose
                 });
-                // A broker closes on DISCONNECT by itself. A FIN of ours would be one more packet for nothing.
+                shut(record.half(to));
                 let patience = if said_bye {
                     LINGER
                 } else {
-                    shut(record.half(to));
                     timeouts.half_close
                 };
                 self.wheel.arm(&mut self.records, index, ticks(patience));
             }
             Side::Backend if said_bye => self.conclude(index, End::ClientDisconnect),
-            Side::Backend if record.level != 0 => self.conclude(index, End::BackendClose),
             Side::Backend => {
                 record.end.get_or_insert(End::BackendClose);
                 shut(record.half(to));
-                self.wheel
-                    .arm(&mut self.records, index, ticks(timeouts.half_close));
+                // A broker that closed reads nothing more; of another server that is not known.
+                let patience = if record.level == 0 {
+                    timeouts.half_close
+                } else {
+                    LINGER
+                };
+                self.wheel.arm(&mut self.records, index, ticks(patience));
             }
         }
     }
@@ -248,13 +251,17 @@ impl Plane {
             let end = record.end.unwrap_or(End::Shutdown);
             return self.conclude(index, end);
         }
-        if record.halves.iter().any(|half| half.eof) {
-            let said_bye = record.half(Side::Client).bye;
-            let end = if said_bye {
-                End::ClientDisconnect
-            } else {
-                End::HalfCloseTimeout
-            };
+        let said_bye = record.half(Side::Client).bye;
+        let end = match (
+            record.half(Side::Client).eof,
+            record.half(Side::Backend).eof,
+        ) {
+            (true, _) if said_bye => Some(End::ClientDisconnect),
+            (true, _) => Some(End::HalfCloseTimeout),
+            (false, true) => Some(End::BackendClose),
+            (false, false) => None,
+        };
+        if let Some(end) = end {
             return self.conclude(index, end);
         }
         if !record.facts.settled {
@@ -422,7 +429,14 @@ fn pump(record: &mut Record, from: Side, scratch: &mut [u8], shared: &Shared) ->
                 source.tracked = false;
             }
         }
-        let sent = match socket::send(writing, bytes) {
+        // Behind a client's DISCONNECT nothing may follow: our FIN rides on it.
+        let last = source.bye && from == Side::Client;
+        let sent = if last {
+            socket::send_last(writing, bytes)
+        } else {
+            socket::send(writing, bytes)
+        };
+        let sent = match sent {
             Ok(sent) => sent,
             Err(error) => return Stop::Broken(from.other(), error),
         };
@@ -449,6 +463,9 @@ fn pump(record: &mut Record, from: Side, scratch: &mut [u8], shared: &Shared) ->
         if sent < n {
             // What is left is flushed when the sink is writable again; its end is seen then.
             return Stop::Stalled;
+        }
+        if last {
+            return Stop::Eof;
         }
         if n < most {
             // All that was there has been read. If the kernel has seen the end, this was it.

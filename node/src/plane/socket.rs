@@ -56,6 +56,23 @@ pub fn send(socket: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> {
     }
 }
 
+/// Writes as [`send`], but the last segment waits for what follows: a [`shut`] then rides on it, one packet less.
+///
+/// # Errors
+///
+/// The connection broke.
+pub fn send_last(socket: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> {
+    loop {
+        let flags = SendFlags::NOSIGNAL | SendFlags::MORE;
+        match rustix::net::send(socket.as_fd(), bytes, flags) {
+            Ok(n) => return Ok(n),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Ok(0),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Tells the other side that nothing more comes.
 pub fn shut(socket: impl AsFd) {
     // It may be gone already, which is what is wanted.

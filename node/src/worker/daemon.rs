@@ -111,9 +111,9 @@ pub struct Daemon {
     ids: Hasher,
     resolver: Resolver,
     addresses: Addresses,
-    watchers: Mutex<HashMap<(Arc<str>, Arc<str>), Watcher>>,
+    watchers: Mutex<HashMap<Name, Watcher>>,
     changes: mpsc::Sender<Change>,
-    pub(super) drains: Mutex<HashMap<(Arc<str>, Arc<str>), Drain>>,
+    pub(super) drains: Mutex<HashMap<Name, Drain>>,
     pub(super) rates: Mutex<super::look::Rates>,
     /// One reload or command at a time.
     pub(super) one_by_one: tokio::sync::Mutex<()>,
@@ -623,7 +623,10 @@ impl Daemon {
     }
 }
 
-type SettingsMap = HashMap<(Arc<str>, Arc<str>), Settings>;
+/// A backend by its pool's name and its own.
+type Name = (Arc<str>, Arc<str>);
+
+type SettingsMap = HashMap<Name, Settings>;
 
 /// The settings of all checks; password files are read here, so that a bad one stops a reload before it changes anything.
 fn load_settings(config: &Config) -> std::io::Result<SettingsMap> {
