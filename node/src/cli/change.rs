@@ -38,7 +38,12 @@ pub fn run(global: &Global, verb: &Verb, out: &mut Out) -> Result<Exit, Failure>
 /// Prints what a reload changes, then reloads.
 pub fn reload(global: &Global, args: &ReloadArgs, out: &mut Out) -> Result<Exit, Failure> {
     let mut client = ask::connect(global)?;
-    let dry = ask::command(&mut client, Command::Reload { dry_run: true })?;
+    let dry = ask::command(&mut client, Command::Reload { dry_run: true });
+    if dry.is_err() && !args.dry_run {
+        // Asked for in earnest, so that the daemon notes the attempt and why it came to nothing.
+        ask::command(&mut client, Command::Reload { dry_run: false })?;
+    }
+    let dry = dry?;
     if args.dry_run {
         if out.is_json() {
             return out.document(&dry);

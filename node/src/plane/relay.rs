@@ -81,8 +81,8 @@ impl Plane {
         if ready.write && self.records.get(index).half(side).pending.is_some() {
             self.flush(index, side);
         }
-        if ready.closed && self.records.get(index).half(Side::Client).bye {
-            // After a DISCONNECT nothing more is to be said, by either side: the end needs no reading.
+        if side == Side::Client && ready.closed && self.records.get(index).half(side).bye {
+            // Behind a DISCONNECT a client has nothing to say: its end needs no reading.
             return self.on_eof(index, side);
         }
         if ready.read || ready.closed || ready.error {
