@@ -146,7 +146,8 @@ One balancer, three toy brokers and {clients} toy clients, all on 127.0.0.1; not
   brokers   {brokers}: in this process and its memory
   clients   client-1 to client-{clients}: they publish, listen, go away now and then, and come back
 
-Each client that comes back must find the broker that knows its session. Try in another terminal:
+A client that comes back is brought to the broker it was on: that is where a real one has its session.
+Try in another terminal:
 
   alias sf='{program} --socket {socket}'
   sf status
