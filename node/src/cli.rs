@@ -5,7 +5,7 @@ mod change;
 mod check;
 mod config;
 pub mod exit;
-mod human;
+pub mod human;
 mod lists;
 mod out;
 mod status;
@@ -62,6 +62,8 @@ pub struct Global {
 pub enum Verb {
     /// Start in the foreground (what systemd runs)
     Run(RunArgs),
+    /// Show the main job on this machine: a balancer, three toy brokers, a little load; no root
+    Demo(DemoArgs),
     /// The process that serves clients; `run` starts it
     #[command(hide = true)]
     Worker,
@@ -105,7 +107,26 @@ pub enum Verb {
 
 /// Of `run`.
 #[derive(Args, Clone, Debug)]
-pub struct RunArgs {}
+pub struct RunArgs {
+    /// Stop when the process that started this one ends
+    #[arg(long, hide = true)]
+    pub with_parent: bool,
+}
+
+/// Of `demo`.
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// End after so long [default: at Ctrl-C]
+    #[arg(long, value_name = "N")]
+    pub seconds: Option<u64>,
+    /// How many toy clients
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub clients: u32,
+    /// Drain a broker, kill one and bring it back, and say what to watch
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value_t = true, default_missing_value = "true")]
+    pub story: bool,
+}
 
 /// Of `check`.
 #[derive(Args, Clone, Debug)]
@@ -314,7 +335,7 @@ pub struct CompletionArgs {
     pub shell: clap_complete::Shell,
 }
 
-/// Carries out every verb but `run` and `demo`, which are the caller's, and says how it went.
+/// Carries out every verb but `run`, `demo` and `worker`, which are the caller's, and says how it went.
 #[must_use]
 pub fn run(global: &Global, verb: &Verb) -> Exit {
     run_to(global, verb, &mut Out::new(global.json))
@@ -325,9 +346,15 @@ fn run_to(global: &Global, verb: &Verb, out: &mut Out) -> Exit {
     outcome.unwrap_or_else(|failure| out.failure(&failure))
 }
 
+/// How text for people is dressed on the standard output: with colours on a terminal, unless asked not to.
+#[must_use]
+pub fn style() -> human::Style {
+    Out::new(false).style()
+}
+
 fn carry_out(global: &Global, verb: &Verb, out: &mut Out) -> Result<Exit, Failure> {
     match verb {
-        Verb::Run(_) | Verb::Worker => Err(Failure::usage(
+        Verb::Run(_) | Verb::Demo(_) | Verb::Worker => Err(Failure::usage(
             "this verb starts a process and is not one of the command line's own",
         )),
         Verb::Check(args) => check::run(global, args, out),

@@ -6,6 +6,7 @@ pub mod channel;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod end;
 pub mod events;
 pub mod guardian;

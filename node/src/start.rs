@@ -3,11 +3,16 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use standfast::cli::Global;
+use rustix::process::{Signal, set_parent_process_death_signal};
+use standfast::cli::{Global, RunArgs};
 use standfast::{guardian, worker};
 
 /// `standfast run`: the guardian, in the foreground.
-pub(crate) fn guardian(global: &Global) -> ExitCode {
+pub(crate) fn guardian(global: &Global, args: &RunArgs) -> ExitCode {
+    if args.with_parent {
+        // A demo that is killed leaves no balancer behind.
+        let _ = set_parent_process_death_signal(Some(Signal::TERM));
+    }
     let mut arguments: Vec<OsString> = vec!["worker".into(), "--config".into()];
     arguments.push(global.config.clone().into());
     if let Some(node) = &global.node {

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use standfast_proto::guardian::{Goodbye, Heartbeat, Hello, Message, Ready, VERSION};
 use tokio::sync::mpsc;
 
@@ -56,13 +57,26 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> ExitCode {
     // Should the guardian die in a way that leaves the channel open, the kernel ends this process too.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    match start(arguments) {
+    match leave_signals_to_guardian()
+        .map_err(anyhow::Error::from)
+        .and_then(|()| start(arguments))
+    {
         Ok(code) => code,
         Err(error) => {
             eprintln!("standfast: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Ctrl-C and a service manager send their signals to all processes of a service. The guardian alone acts on them: it
+/// asks the worker to stop, and a worker that ended at once would cut its clients and be started anew.
+fn leave_signals_to_guardian() -> io::Result<()> {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // Registering is what keeps the signal's default away; nobody reads the flag.
+        signal_hook::flag::register(signal, Arc::default())?;
+    }
+    Ok(())
 }
 
 fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -78,7 +92,9 @@ fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 async fn serve(arguments: &Arguments, channel: Channel) -> anyhow::Result<ExitCode> {
     let (wishes, mut wished) = mpsc::channel(16);
-    let (kept, generation) = greet(&channel).await?;
+    let Some((kept, generation)) = greet(&channel).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     let overrides = Overrides::of_this_machine(arguments.node.clone());
     let loaded = match load(arguments, &overrides, kept.as_ref()) {
         Ok(loaded) => loaded,
@@ -127,7 +143,8 @@ async fn serve(arguments: &Arguments, channel: Channel) -> anyhow::Result<ExitCo
 }
 
 /// Exchanges greetings with the guardian; answers what an earlier worker left, and which life of the worker this is.
-async fn greet(channel: &Channel) -> anyhow::Result<(Option<Kept>, u64)> {
+/// `None` where the node stops before the worker has begun.
+async fn greet(channel: &Channel) -> anyhow::Result<Option<(Option<Kept>, u64)>> {
     let hello = Hello {
         version: env!("CARGO_PKG_VERSION").into(),
         generation: 0,
@@ -149,7 +166,9 @@ async fn greet(channel: &Channel) -> anyhow::Result<(Option<Kept>, u64)> {
             }
         };
         match parcel.message {
-            Message::Hello(hello) if !hello.state_present => return Ok((None, hello.generation)),
+            Message::Hello(hello) if !hello.state_present => {
+                return Ok(Some((None, hello.generation)));
+            }
             Message::Hello(hello) => generation = Some(hello.generation),
             Message::State(_) => {
                 let kept = parcel
@@ -165,8 +184,9 @@ async fn greet(channel: &Channel) -> anyhow::Result<(Option<Kept>, u64)> {
                             None
                         }
                     });
-                return Ok((kept, generation.unwrap_or(1)));
+                return Ok(Some((kept, generation.unwrap_or(1))));
             }
+            Message::Stop(_) => return Ok(None),
             _ => {}
         }
     }

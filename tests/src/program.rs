@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process, kill_process_group};
 
 use crate::wait::try_within;
 
@@ -156,6 +157,15 @@ impl Program {
     /// Where it is gone.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         Ok(kill_process(self.group, signal)?)
+    }
+
+    /// Sends a signal to the program and everything in its process group, as a terminal does.
+    ///
+    /// # Errors
+    ///
+    /// Where all of them are gone.
+    pub fn signal_group(&self, signal: Signal) -> io::Result<()> {
+        Ok(kill_process_group(self.group, signal)?)
     }
 
     /// SIGTERM, and its end within `limit`.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::access::format::span;
-use crate::logging::escape::push_value;
+use crate::logging::escape::{push_text, push_value};
 
 /// How text is dressed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -96,6 +96,13 @@ pub fn ago(then: u64, now: u64) -> String {
 pub fn safe(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     push_value(&mut safe, text);
+    safe
+}
+
+/// Words with spaces between them, without what could play with the terminal.
+pub fn safe_words(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    push_text(&mut safe, text);
     safe
 }
 

@@ -4,11 +4,10 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::exit::{Exit, Failure};
-use super::human::{Style, Table, Tone, ago, count, left, rate, right};
+use super::human::{Style, Table, Tone, ago, count, left, rate, right, safe_words};
 use super::out::Out;
 use super::{Global, HealthcheckArgs, ask};
 use crate::admin::view::{BackendView, PoolView, State, View};
-use crate::logging::escape::push_text;
 
 /// Containers give a health check a few seconds.
 const HEALTHCHECK: Duration = Duration::from_secs(3);
@@ -256,13 +255,6 @@ fn warnings(view: &View) -> Vec<String> {
         }
     }
     warnings
-}
-
-/// Words with spaces between them, without what could play with the terminal.
-fn safe_words(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    push_text(&mut safe, text);
-    safe
 }
 
 #[cfg(test)]
