@@ -136,9 +136,8 @@ impl Plane {
             phase: Phase::Greeting,
             id,
             client,
-            accepted: now,
             last_in: self.wheel.now(),
-            ..Record::vacant()
+            ..Record::vacant(now)
         };
         record.facts.expects_proxy = expects_proxy;
         record.half(Side::Client).socket = Some(socket);

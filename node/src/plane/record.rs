@@ -189,9 +189,9 @@ pub struct Record {
 }
 
 impl Record {
-    /// A free slot.
+    /// A free slot; the time is of no matter.
     #[must_use]
-    pub fn vacant() -> Self {
+    pub fn vacant(accepted: Instant) -> Self {
         let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
         Self {
             phase: Phase::Vacant,
@@ -204,7 +204,7 @@ impl Record {
             backend: None,
             client: nowhere,
             local: None,
-            accepted: crate::clock::now(),
+            accepted,
             client_id: Box::default(),
             claim: None,
             stuck: None,
@@ -300,13 +300,14 @@ impl Records {
         }
         let index = (self.pages.len() - 1) * PAGE;
         let page = self.pages.last_mut().expect("a page was pushed above");
-        page.push(Record::vacant());
+        page.push(Record::vacant(crate::clock::now()));
         u32::try_from(index + page.len() - 1).expect("descriptors end long before 2^32 records")
     }
 
     /// Gives a slot back and drops what was in it.
     pub fn give(&mut self, index: u32) {
-        *self.get(index) = Record::vacant();
+        let record = self.get(index);
+        *record = Record::vacant(record.accepted);
         self.live -= 1;
         self.freed.push(index);
     }
