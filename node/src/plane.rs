@@ -5,9 +5,9 @@
 //! what later needs tokio run beside it in the same thread.
 //!
 //! ```text
-//! tokio ──readable──▶ turn: take a batch of events ──▶ accept ▶ greet ▶ dial ▶ relay ▶ close
-//!       ──tick─────▶ deadlines, waiting clients, paused listeners
-//!       ──order────▶ apply a configuration, close some, list some
+//! tokio ──readable──▶ turn: take a batch of events ─┬─ socket ─▶ accept ▶ greet ▶ dial ▶ relay ▶ close
+//!                                                   ├─ timer ──▶ deadlines, waiting clients, paused listeners
+//!                                                   └─ order ──▶ new sockets, close some, list some
 //! ```
 
 mod accept;
@@ -24,14 +24,16 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
 use std::task::Poll;
 
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Token};
-use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use mio::{Events, Interest, Token, Waker};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
 
 pub use order::{Filter, Order, Planes, Row, Select};
 use record::{Records, Side};
@@ -49,6 +51,15 @@ const BATCH: usize = 1024;
 /// Tokens of accepting sockets have this bit; those of records are slot × 2 + side.
 const PORT: usize = 1 << 40;
 
+/// The token of the timer.
+const TIMER: usize = (1 << 41) | 1;
+
+/// The token by which orders wake the thread.
+const ORDERS: usize = (1 << 41) | 2;
+
+/// After a stall deadlines go on from where they were, rather than all at once: so many ticks are made up at most.
+const MADE_UP: u64 = 20;
+
 /// An accepting socket of this thread.
 struct Port {
     socket: OwnedFd,
@@ -57,9 +68,22 @@ struct Port {
     paused: bool,
 }
 
+/// What the rest of the program holds of a data-plane thread.
+#[derive(Debug)]
+struct Handle {
+    orders: mpsc::Sender<Order>,
+    waker: Waker,
+    /// When its loop last came round, unix ms.
+    lap: Arc<AtomicU64>,
+}
+
 /// One data-plane thread.
 struct Plane {
     epoll: mio::Poll,
+    /// Fires once a [`wheel::TICK`].
+    timer: OwnedFd,
+    orders: mpsc::Receiver<Order>,
+    lap: Arc<AtomicU64>,
     records: Records,
     wheel: Wheel,
     scratch: Box<[u8]>,
@@ -79,15 +103,33 @@ struct Plane {
 /// # Errors
 ///
 /// The thread or its epoll instance could not be made.
-pub(crate) fn start(
-    number: usize,
-    shared: Arc<Shared>,
-    orders: mpsc::UnboundedReceiver<Order>,
-    lap: Arc<AtomicU64>,
-) -> io::Result<std::thread::JoinHandle<()>> {
+fn start(number: usize, shared: Arc<Shared>) -> io::Result<Handle> {
     let epoll = mio::Poll::new()?;
+    let timer = timerfd_create(
+        TimerfdClockId::Monotonic,
+        TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+    )?;
+    let every = Timespec {
+        tv_sec: 0,
+        tv_nsec: i64::from(wheel::TICK.subsec_nanos()),
+    };
+    let times = Itimerspec {
+        it_interval: every,
+        it_value: every,
+    };
+    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &times)?;
+    let registry = epoll.registry();
+    let (fd, interest) = (timer.as_raw_fd(), Interest::READABLE);
+    registry.register(&mut SourceFd(&fd), Token(TIMER), interest)?;
+    let waker = Waker::new(registry, Token(ORDERS))?;
+    // Orders are few and come from commands and reloads; each is answered before the next of its kind.
+    let (sender, orders) = mpsc::channel();
+    let lap = Arc::new(AtomicU64::new(clock::unix_ms()));
     let plane = Plane {
         epoll,
+        timer,
+        orders,
+        lap: lap.clone(),
         records: Records::default(),
         wheel: Wheel::default(),
         scratch: vec![0; SCRATCH].into(),
@@ -98,56 +140,36 @@ pub(crate) fn start(
         next_id: shared.seed ^ (number as u64) << 56,
         shared,
     };
+    // The timers of this thread are the wheel's: a runtime that has none asks no clock when it parks.
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
+        .enable_io()
         .build()?;
     std::thread::Builder::new()
         .name(format!("plane-{number}"))
         .spawn(move || {
-            if let Err(error) = runtime.block_on(run(plane, orders, lap)) {
+            if let Err(error) = runtime.block_on(run(plane)) {
                 // Without its data plane a worker is of no use: the guardian starts another.
                 tracing::error!(%error, number, "a data-plane thread ended");
                 std::process::abort();
             }
-        })
+        })?;
+    Ok(Handle {
+        orders: sender,
+        waker,
+        lap,
+    })
 }
 
-async fn run(
-    plane: Plane,
-    mut orders: mpsc::UnboundedReceiver<Order>,
-    lap: Arc<AtomicU64>,
-) -> io::Result<()> {
+async fn run(mut plane: Plane) -> io::Result<()> {
     let watched = sys::watch_epoll(&plane.epoll)?;
-    let mut plane = plane;
     let mut events = Events::with_capacity(BATCH);
-    let mut ticks = tokio::time::interval(wheel::TICK);
-    // After a stall deadlines go on from where they were, rather than all at once.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     poll_fn(|cx| {
-        loop {
-            let mut idle = true;
-            if let Poll::Ready(ready) = watched.poll_read_ready(cx) {
-                // Events that come from here on make the instance readable again, so this is cleared first.
-                ready?.clear_ready();
-                plane.turn(&mut events)?;
-                idle = false;
-            }
-            if ticks.poll_tick(cx).is_ready() {
-                plane.tick();
-                lap.store(clock::unix_ms(), Relaxed);
-                idle = false;
-            }
-            while let Poll::Ready(order) = orders.poll_recv(cx) {
-                match order {
-                    Some(order) => plane.obey(order),
-                    None => return Poll::Ready(Ok(())),
-                }
-                idle = false;
-            }
-            if idle {
-                return Poll::Pending;
-            }
+        while let Poll::Ready(ready) = watched.poll_read_ready(cx) {
+            // Events that come from here on make the instance readable again, so this is cleared first.
+            ready?.clear_ready();
+            plane.turn(&mut events)?;
         }
+        Poll::Pending
     })
     .await
 }
@@ -165,7 +187,13 @@ impl Plane {
             for event in events.iter() {
                 taken += 1;
                 let token = event.token().0;
-                if token & PORT == 0 {
+                if token == TIMER {
+                    self.on_timer();
+                } else if token == ORDERS {
+                    while let Ok(order) = self.orders.try_recv() {
+                        self.obey(order);
+                    }
+                } else if token & PORT == 0 {
                     let index = (token >> 1) as u32;
                     let side = if token & 1 == 0 {
                         Side::Client
@@ -221,6 +249,17 @@ impl Plane {
         id = (id ^ (id >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         id = (id ^ (id >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         id ^ (id >> 31)
+    }
+
+    fn on_timer(&mut self) {
+        let mut passed = [0; 8];
+        if rustix::io::read(&self.timer, &mut passed).is_ok() {
+            for _ in 0..u64::from_ne_bytes(passed).min(MADE_UP) {
+                self.tick();
+            }
+            // After the work, so that it tells how long the loop really takes.
+            self.lap.store(clock::unix_ms(), Relaxed);
+        }
     }
 
     /// Deadlines, clients that wait, listeners that paused.

@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::record::{Phase, Record};
 use super::wheel::TICK;
@@ -84,7 +84,7 @@ pub enum Order {
 /// All data-plane threads.
 #[derive(Debug, Default)]
 pub struct Planes {
-    threads: Vec<(mpsc::UnboundedSender<Order>, Arc<AtomicU64>)>,
+    threads: Vec<super::Handle>,
 }
 
 impl Planes {
@@ -94,15 +94,10 @@ impl Planes {
     ///
     /// A thread could not be started.
     pub fn start(number: usize, shared: &Arc<crate::state::Shared>) -> std::io::Result<Self> {
-        let mut threads = Vec::new();
-        for place in 0..number {
-            // Orders are few and come from commands and reloads; each is answered before the next of its kind.
-            let (sender, orders) = mpsc::unbounded_channel();
-            let lap = Arc::new(AtomicU64::new(clock::unix_ms()));
-            super::start(place, shared.clone(), orders, lap.clone())?;
-            threads.push((sender, lap));
-        }
-        Ok(Self { threads })
+        let threads = (0..number).map(|place| super::start(place, shared.clone()));
+        Ok(Self {
+            threads: threads.collect::<std::io::Result<_>>()?,
+        })
     }
 
     /// How many threads there are.
@@ -119,8 +114,12 @@ impl Planes {
 
     /// Gives an order to one thread.
     pub fn order(&self, thread: usize, order: Order) {
+        let thread = &self.threads[thread];
         // A thread that is gone has taken the process with it.
-        let _ = self.threads[thread].0.send(order);
+        let _ = thread.orders.send(order);
+        if let Err(error) = thread.waker.wake() {
+            tracing::error!(%error, "cannot wake a data-plane thread");
+        }
     }
 
     /// Age of the oldest lap of all threads, in ms: how long the slowest has not come round.
@@ -130,7 +129,7 @@ impl Planes {
         let ages = self
             .threads
             .iter()
-            .map(|(_, lap)| now.saturating_sub(lap.load(Relaxed)));
+            .map(|thread| now.saturating_sub(thread.lap.load(Relaxed)));
         ages.max().unwrap_or(0)
     }
 

@@ -48,8 +48,19 @@ enum Stop {
     Eof,
     /// A side broke.
     Broken(Side, Errno),
-    /// The first packet of the broker is whole.
-    Connack,
+    /// The first packet of the broker is whole. `rest` is why reading stopped, if it did.
+    Connack { rest: Rest },
+}
+
+/// What is left to read behind the broker's first packet.
+#[derive(Clone, Copy)]
+enum Rest {
+    /// Perhaps more.
+    Unknown,
+    /// Nothing at the moment.
+    Drained,
+    /// Nothing ever.
+    Eof,
 }
 
 impl Plane {
@@ -119,9 +130,13 @@ impl Plane {
                 }
                 Stop::Eof => return self.on_eof(index, from),
                 Stop::Broken(side, error) => return self.on_broken(index, side, error),
-                Stop::Connack => {
+                Stop::Connack { rest } => {
                     self.on_connack(index);
-                    continue;
+                    match rest {
+                        Rest::Unknown => continue,
+                        Rest::Drained => {}
+                        Rest::Eof => return self.on_eof(index, from),
+                    }
                 }
             }
             if from == Side::Backend && self.records.get(index).facts.wants_bye != 0 {
@@ -457,7 +472,12 @@ fn pump(record: &mut Record, from: Side, scratch: &mut [u8], shared: &Shared) ->
                 )
             });
             if whole {
-                return Stop::Connack;
+                let rest = match (n < most && sent == n, source.fin) {
+                    (false, _) => Rest::Unknown,
+                    (true, false) => Rest::Drained,
+                    (true, true) => Rest::Eof,
+                };
+                return Stop::Connack { rest };
             }
         }
         if sent < n {
