@@ -222,8 +222,11 @@ impl Plane {
     /// This choice cannot be reached: the next one, where there is one.
     pub(super) fn dial_failed(&mut self, index: u32, error: Errno) {
         let record = self.records.get(index);
-        record.half(Side::Backend).socket = None;
-        record.half(Side::Backend).watched = false;
+        let half = record.half(Side::Backend);
+        half.socket = None;
+        half.watched = false;
+        // Of this socket, not of the next.
+        half.fin = false;
         record.setup().dialled = Some(clock::now());
         let Some(backend) = record.backend.take() else {
             return;
