@@ -46,6 +46,9 @@ const SCRATCH: usize = 64 * 1024;
 /// How many readiness events are taken at once.
 const BATCH: usize = 1024;
 
+/// How many batches are taken before the clock and orders get their turn: a flood would never let them.
+const TURNS: usize = 4;
+
 /// Tokens of accepting sockets have this bit; those of records are slot × 2 + side.
 const PORT: usize = 1 << 40;
 
@@ -123,13 +126,18 @@ async fn run(
     let mut ticks = tokio::time::interval(wheel::TICK);
     // After a stall deadlines go on from where they were, rather than all at once.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Whether the last turn left work behind, of which no edge will tell.
+    let mut behind = false;
     poll_fn(|cx| {
         loop {
             let mut idle = true;
-            if let Poll::Ready(ready) = watched.poll_read_ready(cx) {
-                // Events that come from here on make the instance readable again, so this is cleared first.
-                ready?.clear_ready();
-                plane.turn(&mut events)?;
+            let ready = watched.poll_read_ready(cx);
+            if ready.is_ready() || behind {
+                if let Poll::Ready(ready) = ready {
+                    // Events that come from here on make the instance readable again, so this is cleared first.
+                    ready?.clear_ready();
+                }
+                behind = plane.turn(&mut events)?;
                 idle = false;
             }
             if ticks.poll_tick(cx).is_ready() {
@@ -144,6 +152,11 @@ async fn run(
                 }
                 idle = false;
             }
+            if behind {
+                // The runtime has to go round for its clock to go on.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             if idle {
                 return Poll::Pending;
             }
@@ -153,9 +166,9 @@ async fn run(
 }
 
 impl Plane {
-    /// Takes events until there are none.
-    fn turn(&mut self, events: &mut Events) -> io::Result<()> {
-        loop {
+    /// Takes events until there are none, or others have to get their turn; answers whether there may be more.
+    fn turn(&mut self, events: &mut Events) -> io::Result<bool> {
+        for _ in 0..TURNS {
             match self.epoll.poll(events, Some(std::time::Duration::ZERO)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -195,9 +208,10 @@ impl Plane {
             self.records.settle();
             // A batch that was not full has emptied the instance: sockets in it tell edges, so nothing lingers.
             if taken < BATCH && !rest {
-                return Ok(());
+                return Ok(false);
             }
         }
+        Ok(true)
     }
 
     /// Watches a socket of a record for both directions, for as long as it is open.
