@@ -56,8 +56,10 @@ const PORT: usize = 1 << 40;
 struct Port {
     socket: OwnedFd,
     listener: Arc<Listener>,
-    /// The backlog may hold more than was taken: a limit stopped the accepting.
+    /// The backlog may hold more than was taken: a limit stopped the accepting, and the tick tries again.
     paused: bool,
+    /// The backlog may hold more than was taken: the budget was used up, and the turn goes on with it.
+    more: bool,
 }
 
 /// One data-plane thread.
@@ -201,9 +203,15 @@ impl Plane {
             for (index, side) in again.drain(..) {
                 self.go_on(index, side);
             }
-            let rest = !self.again.is_empty();
+            let mut rest = !self.again.is_empty();
             if !rest {
                 self.again = again;
+            }
+            for place in 0..self.ports.len() {
+                if self.has_more(place) {
+                    self.accept(place);
+                    rest |= self.has_more(place);
+                }
             }
             self.records.settle();
             // A batch that was not full has emptied the instance: sockets in it tell edges, so nothing lingers.
@@ -212,6 +220,10 @@ impl Plane {
             }
         }
         Ok(true)
+    }
+
+    fn has_more(&self, place: usize) -> bool {
+        self.ports[place].as_ref().is_some_and(|port| port.more)
     }
 
     /// Watches a socket of a record for both directions, for as long as it is open.
@@ -246,7 +258,7 @@ impl Plane {
         }
         self.serve_waiting();
         for place in 0..self.ports.len() {
-            if self.ports[place].as_ref().is_some_and(|port| port.paused) {
+            if self.ports[place].as_ref().is_some_and(|port| port.paused || port.more) {
                 self.accept(place);
             }
         }

@@ -278,6 +278,7 @@ impl Plane {
                 socket,
                 listener,
                 paused: false,
+                more: false,
             }));
             // Clients may have come before the socket was watched.
             self.accept(place);
