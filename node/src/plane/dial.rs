@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use standfast_proto::mqtt::Level;
-use standfast_proto::mqtt::connack::{self, Refusal};
+use standfast_proto::mqtt::connack::{self, Refusal as Answer};
 
 use super::record::{Pending, Phase, Side};
 use super::wheel::ticks;
 use super::{Plane, Ready, socket};
 use crate::clock;
 use crate::config::{Mode, Then};
-use crate::end::End;
+use crate::end::{End, Refusal};
 use crate::pool::{Choice, Signal, put_proxy_header};
 use crate::route::Request;
 
@@ -85,6 +85,9 @@ impl Plane {
                     Opened::Failed(error) => self.dial_failed(index, error),
                     Opened::NotYet => {
                         self.wheel.arm(&mut self.records, index, ticks(first));
+                        if !self.charge(index) {
+                            return self.conclude(index, End::Refused(Refusal::GreetingMemory));
+                        }
                         if self.watch_once(index, Side::Backend).is_err()
                             || self.watch_once(index, Side::Client).is_err()
                         {
@@ -283,6 +286,9 @@ impl Plane {
             }
             self.waiting.push_back((index, record.id));
         }
+        if !self.charge(index) {
+            return self.conclude(index, End::Refused(Refusal::GreetingMemory));
+        }
         if self.watch_once(index, Side::Client).is_err() {
             self.conclude(index, End::Internal);
         }
@@ -331,9 +337,9 @@ impl Plane {
         if then == Then::Refuse
             && let Some(level) = Level::from_number(record.level)
         {
-            record.connack = Some(Refusal::ServerUnavailable.code(level));
+            record.connack = Some(Answer::ServerUnavailable.code(level));
             let mut refusal = Vec::new();
-            connack::refuse(level, Refusal::ServerUnavailable, &mut refusal);
+            connack::refuse(level, Answer::ServerUnavailable, &mut refusal);
             self.say_last(index, &refusal);
         }
         self.conclude(index, End::NoBackend);
