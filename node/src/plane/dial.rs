@@ -120,16 +120,8 @@ impl Plane {
                     Err(error) => self.dial_failed(index, error),
                 }
             }
-            // What it sends waits in the kernel; that it left ends the matter.
-            Side::Client if ready.closed || ready.error => {
-                let end = if ready.error {
-                    End::ClientReset
-                } else {
-                    End::ClientClose
-                };
-                self.conclude(index, end);
-            }
-            Side::Client => {}
+            // What it sends waits in the kernel.
+            Side::Client => self.on_early_end(index, ready),
         }
     }
 

@@ -62,18 +62,21 @@ impl Plane {
             Phase::Relaying => self.on_relay(index, side, ready),
             Phase::Greeting if side == Side::Client => self.greet(index),
             Phase::Greeting | Phase::Vacant => {}
-            Phase::Waiting => {
-                if side == Side::Client && (ready.closed || ready.error) {
-                    let end = if ready.error {
-                        End::ClientReset
-                    } else {
-                        End::ClientClose
-                    };
-                    self.conclude(index, end);
-                }
-            }
+            Phase::Waiting if side == Side::Client => self.on_early_end(index, ready),
+            Phase::Waiting => {}
             Phase::Connecting => self.on_connecting(index, side, ready),
             Phase::Closing => self.drain(index, side),
+        }
+    }
+
+    /// The client may have left before a backend had it.
+    pub(super) fn on_early_end(&mut self, index: u32, ready: Ready) {
+        // In MQTT nobody would hear an answer. Elsewhere a half-closed client waits for one: its FIN is passed on.
+        let is_mqtt = self.records.get(index).level != 0;
+        if ready.error {
+            self.conclude(index, End::ClientReset);
+        } else if ready.closed && is_mqtt {
+            self.conclude(index, End::ClientClose);
         }
     }
 
