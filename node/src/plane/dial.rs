@@ -222,6 +222,7 @@ impl Plane {
         half.watched = false;
         // Of this socket, not of the next.
         half.fin = false;
+        half.broken = false;
         record.setup().dialled = Some(clock::now());
         let Some(backend) = record.backend.take() else {
             return;

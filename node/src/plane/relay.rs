@@ -58,6 +58,7 @@ impl Plane {
         let record = self.records.get(index);
         // Kept, since the edge that told it is used up even where reading stops before the end.
         record.half(side).fin |= ready.closed;
+        record.half(side).broken |= ready.error;
         match record.phase {
             Phase::Relaying => self.on_relay(index, side, ready),
             Phase::Greeting if side == Side::Client => self.greet(index),
@@ -84,7 +85,12 @@ impl Plane {
         if ready.write && self.records.get(index).half(side).pending.is_some() {
             self.flush(index, side);
         }
-        if ready.closed && self.records.get(index).half(Side::Client).bye {
+        let record = self.records.get(index);
+        if record.phase != Phase::Relaying {
+            return;
+        }
+        let heard = side == Side::Client || record.facts.connack_seen;
+        if ready.closed && heard && record.half(Side::Client).bye {
             // After a DISCONNECT nothing more is to be said, by either side: the end needs no reading.
             return self.on_eof(index, side);
         }
@@ -121,7 +127,10 @@ impl Plane {
                     }
                 }
                 Stop::Eof => return self.on_eof(index, from),
-                Stop::Broken(side, error) => return self.on_broken(index, side, error),
+                Stop::Broken(side, error) if side == from => {
+                    return self.on_broken(index, side, error);
+                }
+                Stop::Broken(side, error) => return self.on_unwritable(index, side, error),
                 Stop::Connack => {
                     self.on_connack(index);
                     continue;
@@ -151,7 +160,7 @@ impl Plane {
                         break;
                     }
                 }
-                Err(error) => return self.on_broken(index, to, error),
+                Err(error) => return self.on_unwritable(index, to, error),
             }
         }
         half.pending = None;
@@ -221,6 +230,27 @@ impl Plane {
                 first
             },
         );
+    }
+
+    /// A write to `side` failed. What it sent before it broke is still there to be read: a DISCONNECT in front of the
+    /// reset, perhaps, or the reason of a broker.
+    fn on_unwritable(&mut self, index: u32, side: Side, error: Errno) {
+        loop {
+            let record = self.records.get(index);
+            if record.phase != Phase::Relaying {
+                return;
+            }
+            if record.half(side).eof {
+                break;
+            }
+            match pump(record, side, &mut self.scratch, &self.shared) {
+                // Nothing is added to a socket that broke, so this ends.
+                Stop::Budget => {}
+                Stop::Connack => self.on_connack(index),
+                Stop::Drained | Stop::Stalled | Stop::Eof | Stop::Broken(..) => break,
+            }
+        }
+        self.on_broken(index, side, error);
     }
 
     fn on_broken(&mut self, index: u32, side: Side, error: Errno) {
@@ -472,7 +502,12 @@ fn pump(record: &mut Record, from: Side, scratch: &mut [u8], shared: &Shared) ->
         }
         if n < most {
             // All that was there has been read. If the kernel has seen the end, this was it.
-            return if source.fin { Stop::Eof } else { Stop::Drained };
+            match (source.fin, source.broken) {
+                (false, _) => return Stop::Drained,
+                (true, false) => return Stop::Eof,
+                // The next read says what broke.
+                (true, true) => {}
+            }
         }
     }
     Stop::Budget
