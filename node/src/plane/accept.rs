@@ -154,7 +154,7 @@ impl Plane {
             return;
         }
         if listener.pool.config.mode == Mode::Tcp && !expects_proxy {
-            self.route(index);
+            self.route_new(index);
             return;
         }
         self.greet(index);

@@ -33,8 +33,18 @@ enum Opened {
 }
 
 impl Plane {
+    /// Routes a client that has just come: behind those who wait already, lest it take the place that they wait for.
+    pub(super) fn route_new(&mut self, index: u32) {
+        let listener = self.records.get(index).listener.as_ref();
+        if listener.is_some_and(|listener| listener.pool.waiting.load(Relaxed) > 0) {
+            self.wait(index);
+        } else {
+            self.route(index);
+        }
+    }
+
     /// Chooses a backend and begins to connect to it.
-    pub(super) fn route(&mut self, index: u32) {
+    fn route(&mut self, index: u32) {
         let record = self.records.get(index);
         let Some(listener) = record.listener.clone() else {
             return;

@@ -121,7 +121,7 @@ impl Plane {
         let record = self.records.get(index);
         let took = now.saturating_duration_since(record.accepted);
         record.greeting_ms = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
-        self.route(index);
+        self.route_new(index);
     }
 }
 
