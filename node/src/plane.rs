@@ -258,7 +258,10 @@ impl Plane {
         }
         self.serve_waiting();
         for place in 0..self.ports.len() {
-            if self.ports[place].as_ref().is_some_and(|port| port.paused || port.more) {
+            if self.ports[place]
+                .as_ref()
+                .is_some_and(|port| port.paused || port.more)
+            {
                 self.accept(place);
             }
         }
