@@ -48,6 +48,9 @@ const SCRATCH: usize = 64 * 1024;
 /// How many readiness events are taken at once.
 const BATCH: usize = 1024;
 
+/// How many batches are taken before the clock and orders get their turn: a flood would never let them.
+const TURNS: usize = 4;
+
 /// Tokens of accepting sockets have this bit; those of records are slot × 2 + side.
 const PORT: usize = 1 << 40;
 
@@ -64,8 +67,10 @@ const MADE_UP: u64 = 20;
 struct Port {
     socket: OwnedFd,
     listener: Arc<Listener>,
-    /// The backlog may hold more than was taken: a limit stopped the accepting.
+    /// The backlog may hold more than was taken: a limit stopped the accepting, and the tick tries again.
     paused: bool,
+    /// The backlog may hold more than was taken: the budget was used up, and the turn goes on with it.
+    more: bool,
 }
 
 /// What the rest of the program holds of a data-plane thread.
@@ -163,21 +168,33 @@ fn start(number: usize, shared: Arc<Shared>) -> io::Result<Handle> {
 async fn run(mut plane: Plane) -> io::Result<()> {
     let watched = sys::watch_epoll(&plane.epoll)?;
     let mut events = Events::with_capacity(BATCH);
+    // Whether the last turn left work behind, of which no edge will tell.
+    let mut behind = false;
     poll_fn(|cx| {
-        while let Poll::Ready(ready) = watched.poll_read_ready(cx) {
-            // Events that come from here on make the instance readable again, so this is cleared first.
-            ready?.clear_ready();
-            plane.turn(&mut events)?;
+        loop {
+            let ready = watched.poll_read_ready(cx);
+            if ready.is_pending() && !behind {
+                return Poll::Pending;
+            }
+            if let Poll::Ready(ready) = ready {
+                // Events that come from here on make the instance readable again, so this is cleared first.
+                ready?.clear_ready();
+            }
+            behind = plane.turn(&mut events)?;
+            if behind {
+                // Whatever else runs in this runtime gets its turn.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
-        Poll::Pending
     })
     .await
 }
 
 impl Plane {
-    /// Takes events until there are none.
-    fn turn(&mut self, events: &mut Events) -> io::Result<()> {
-        loop {
+    /// Takes events until there are none, or others have to get their turn; answers whether there may be more.
+    fn turn(&mut self, events: &mut Events) -> io::Result<bool> {
+        for _ in 0..TURNS {
             match self.epoll.poll(events, Some(std::time::Duration::ZERO)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -216,16 +233,27 @@ impl Plane {
             for (index, side) in again.drain(..) {
                 self.go_on(index, side);
             }
-            let rest = !self.again.is_empty();
+            let mut rest = !self.again.is_empty();
             if !rest {
                 self.again = again;
+            }
+            for place in 0..self.ports.len() {
+                if self.has_more(place) {
+                    self.accept(place);
+                    rest |= self.has_more(place);
+                }
             }
             self.records.settle();
             // A batch that was not full has emptied the instance: sockets in it tell edges, so nothing lingers.
             if taken < BATCH && !rest {
-                return Ok(());
+                return Ok(false);
             }
         }
+        Ok(true)
+    }
+
+    fn has_more(&self, place: usize) -> bool {
+        self.ports[place].as_ref().is_some_and(|port| port.more)
     }
 
     /// Watches a socket of a record for both directions, for as long as it is open.
@@ -271,7 +299,10 @@ impl Plane {
         }
         self.serve_waiting();
         for place in 0..self.ports.len() {
-            if self.ports[place].as_ref().is_some_and(|port| port.paused) {
+            if self.ports[place]
+                .as_ref()
+                .is_some_and(|port| port.paused || port.more)
+            {
                 self.accept(place);
             }
         }

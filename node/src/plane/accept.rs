@@ -30,6 +30,7 @@ impl Plane {
                 return;
             };
             port.paused = false;
+            port.more = false;
             let listener = port.listener.clone();
             let now = clock::now();
             if !self.has_room(&listener, now) {
@@ -46,7 +47,9 @@ impl Plane {
                     self.accepted(socket, address, listener, now);
                 }
                 Err(error) => {
-                    if listener.config.limits.rate.is_some() {
+                    let limits = &listener.config.limits;
+                    // Where the rate refuses, the token is taken only from those that were accepted.
+                    if limits.rate.is_some() && limits.over == Over::Wait {
                         listener.counts.return_token();
                     }
                     if error != Errno::AGAIN {
@@ -63,7 +66,7 @@ impl Plane {
         }
         // The edge is used up, and there may be more.
         if let Some(port) = self.ports[place].as_mut() {
-            port.paused = true;
+            port.more = true;
         }
     }
 
@@ -150,7 +153,7 @@ impl Plane {
             return;
         }
         if listener.pool.config.mode == Mode::Tcp && !expects_proxy {
-            self.route(index);
+            self.route_new(index);
             return;
         }
         self.greet(index);

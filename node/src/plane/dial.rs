@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use standfast_proto::mqtt::Level;
-use standfast_proto::mqtt::connack::{self, Refusal};
+use standfast_proto::mqtt::connack::{self, Refusal as Answer};
 
 use super::record::{Pending, Phase, Side};
 use super::wheel::ticks;
 use super::{Plane, Ready, socket};
 use crate::clock;
 use crate::config::{Mode, Then};
-use crate::end::End;
+use crate::end::{End, Refusal};
 use crate::pool::{Choice, Signal, put_proxy_header};
 use crate::route::Request;
 
@@ -33,8 +33,18 @@ enum Opened {
 }
 
 impl Plane {
+    /// Routes a client that has just come: behind those who wait already, lest it take the place that they wait for.
+    pub(super) fn route_new(&mut self, index: u32) {
+        let listener = self.records.get(index).listener.as_ref();
+        if listener.is_some_and(|listener| listener.pool.waiting.load(Relaxed) > 0) {
+            self.wait(index);
+        } else {
+            self.route(index);
+        }
+    }
+
     /// Chooses a backend and begins to connect to it.
-    pub(super) fn route(&mut self, index: u32) {
+    fn route(&mut self, index: u32) {
         let record = self.records.get(index);
         let Some(listener) = record.listener.clone() else {
             return;
@@ -85,6 +95,9 @@ impl Plane {
                     Opened::Failed(error) => self.dial_failed(index, error),
                     Opened::NotYet => {
                         self.wheel.arm(&mut self.records, index, ticks(first));
+                        if !self.charge(index) {
+                            return self.conclude(index, End::Refused(Refusal::GreetingMemory));
+                        }
                         if self.watch_once(index, Side::Backend).is_err()
                             || self.watch_once(index, Side::Client).is_err()
                         {
@@ -117,16 +130,8 @@ impl Plane {
                     Err(error) => self.dial_failed(index, error),
                 }
             }
-            // What it sends waits in the kernel; that it left ends the matter.
-            Side::Client if ready.closed || ready.error => {
-                let end = if ready.error {
-                    End::ClientReset
-                } else {
-                    End::ClientClose
-                };
-                self.conclude(index, end);
-            }
-            Side::Client => {}
+            // What it sends waits in the kernel.
+            Side::Client => self.on_early_end(index, ready),
         }
     }
 
@@ -222,8 +227,12 @@ impl Plane {
     /// This choice cannot be reached: the next one, where there is one.
     pub(super) fn dial_failed(&mut self, index: u32, error: Errno) {
         let record = self.records.get(index);
-        record.half(Side::Backend).socket = None;
-        record.half(Side::Backend).watched = false;
+        let half = record.half(Side::Backend);
+        half.socket = None;
+        half.watched = false;
+        // Of this socket, not of the next.
+        half.fin = false;
+        half.broken = false;
         record.setup().dialled = Some(clock::now());
         let Some(backend) = record.backend.take() else {
             return;
@@ -280,6 +289,9 @@ impl Plane {
             }
             self.waiting.push_back((index, record.id));
         }
+        if !self.charge(index) {
+            return self.conclude(index, End::Refused(Refusal::GreetingMemory));
+        }
         if self.watch_once(index, Side::Client).is_err() {
             self.conclude(index, End::Internal);
         }
@@ -328,9 +340,9 @@ impl Plane {
         if then == Then::Refuse
             && let Some(level) = Level::from_number(record.level)
         {
-            record.connack = Some(Refusal::ServerUnavailable.code(level));
+            record.connack = Some(Answer::ServerUnavailable.code(level));
             let mut refusal = Vec::new();
-            connack::refuse(level, Refusal::ServerUnavailable, &mut refusal);
+            connack::refuse(level, Answer::ServerUnavailable, &mut refusal);
             self.say_last(index, &refusal);
         }
         self.conclude(index, End::NoBackend);

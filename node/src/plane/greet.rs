@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use standfast_proto::mqtt::connect::{self, Parsed};
 use standfast_proto::proxy;
 
-use super::record::{Facts, Phase, Record, Side};
+use super::record::{Facts, Record, Side};
 use super::socket::{self, Received};
 use super::{Plane, SCRATCH};
 use crate::clock;
@@ -33,25 +33,19 @@ impl Plane {
     pub(super) fn greet(&mut self, index: u32) {
         loop {
             let record = self.records.get(index);
-            let held = record.setup.as_ref().map_or(0, |setup| setup.bytes.len());
+            // The edge that told of the end may have told of these bytes too.
+            let ended = record.half(Side::Client).fin;
             let Some(socket) = &record.halves[Side::Client as usize].socket else {
                 return;
             };
             match socket::receive(socket, &mut self.scratch) {
-                Received::Bytes(n) => {
-                    let whole = if held == 0 {
-                        self.parse_scratch(index, n)
-                    } else {
-                        self.parse_held(index, n)
-                    };
-                    match whole {
-                        Greeted::Whole => return self.greeted(index),
-                        Greeted::Refused(end) => return self.conclude(index, end),
-                        // Nothing more is there now; the next edge goes on.
-                        Greeted::Incomplete if n < SCRATCH => return,
-                        Greeted::Incomplete => {}
-                    }
-                }
+                Received::Bytes(n) => match self.parse_more(index, n) {
+                    Greeted::Whole => return self.greeted(index),
+                    Greeted::Refused(end) => return self.conclude(index, end),
+                    // Nothing more is there now; the next edge goes on.
+                    Greeted::Incomplete if n < SCRATCH && !ended => return,
+                    Greeted::Incomplete => {}
+                },
                 Received::Nothing => return,
                 Received::Eof => return self.conclude(index, End::ClientClose),
                 Received::Broken(_) => return self.conclude(index, End::ClientReset),
@@ -59,14 +53,8 @@ impl Plane {
         }
     }
 
-    /// The common case: all is in the first read. The bytes are kept for the backend in either case.
-    fn parse_scratch(&mut self, index: u32, n: usize) -> Greeted {
-        let record = self.records.get(index);
-        record.setup().bytes.extend_from_slice(&self.scratch[..n]);
-        self.parse(index)
-    }
-
-    fn parse_held(&mut self, index: u32, n: usize) -> Greeted {
+    /// The bytes are kept for the backend, also where all is in the first read.
+    fn parse_more(&mut self, index: u32, n: usize) -> Greeted {
         let record = self.records.get(index);
         record.setup().bytes.extend_from_slice(&self.scratch[..n]);
         let greeted = self.parse(index);
@@ -95,13 +83,19 @@ impl Plane {
         parse_connect(record)
     }
 
-    /// Counts the memory of an unfinished greeting; `false` if it has to go because it is the largest of too many.
-    fn charge(&mut self, index: u32) -> bool {
-        let shared = self.shared.clone();
-        let setup = self.records.get(index).setup();
+    /// Counts the memory of a greeting that has to be kept; `false` if it has to go because it is the largest of too many.
+    pub(super) fn charge(&mut self, index: u32) -> bool {
+        let record = self.records.get(index);
+        let Some(setup) = &mut record.setup else {
+            return true;
+        };
         let owed = setup.bytes.capacity().saturating_sub(FREE);
         let more = owed.saturating_sub(setup.charged);
+        if more == 0 {
+            return true;
+        }
         setup.charged += more;
+        let shared = self.shared.clone();
         let held = shared.greeting_bytes.fetch_add(more as u64, Relaxed) + more as u64;
         if held <= shared.most_greeting_bytes.load(Relaxed) {
             return true;
@@ -109,9 +103,9 @@ impl Plane {
         let largest = self
             .records
             .iter()
-            .filter(|(_, record)| record.phase == Phase::Greeting)
-            .max_by_key(|(_, record)| record.setup.as_ref().map_or(0, |setup| setup.charged))
-            .map(|(largest, _)| largest);
+            .filter_map(|(index, record)| Some((record.setup.as_ref()?.charged, index)))
+            .max_by_key(|(charged, _)| *charged)
+            .map(|(_, largest)| largest);
         match largest {
             Some(largest) if largest != index => {
                 self.conclude(largest, End::Refused(Refusal::GreetingMemory));
@@ -127,7 +121,7 @@ impl Plane {
         let record = self.records.get(index);
         let took = now.saturating_duration_since(record.accepted);
         record.greeting_ms = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
-        self.route(index);
+        self.route_new(index);
     }
 }
 

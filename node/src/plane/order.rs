@@ -252,6 +252,35 @@ impl Plane {
         }
     }
 
+    /// Gives those that have no backend yet the listener as it is now, so that they see the backends there are now.
+    fn renew(&mut self, listener: &Arc<Listener>) {
+        let old: Vec<u32> = self
+            .records
+            .iter()
+            .filter(|(_, record)| matches!(record.phase, Phase::Greeting | Phase::Waiting))
+            .filter(|(_, record)| {
+                let is = record.listener.as_ref();
+                // The same counts make it the same listener: a name may have been away for a while.
+                is.is_some_and(|is| {
+                    Arc::ptr_eq(&is.counts, &listener.counts) && !Arc::ptr_eq(is, listener)
+                })
+            })
+            .map(|(index, _)| index)
+            .collect();
+        for index in old {
+            let record = self.records.get(index);
+            if let Some(setup) = &mut record.setup {
+                // These are places in the pool of before.
+                setup.tried.clear();
+            }
+            let queued = record.facts.queued;
+            if let Some(before) = record.listener.replace(listener.clone()).filter(|_| queued) {
+                before.pool.waiting.fetch_sub(1, Relaxed);
+                listener.pool.waiting.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
     /// Replaces the accepting sockets. What waits in the backlog of one that is named again stays there.
     fn listen(&mut self, sockets: Vec<(Arc<Listener>, OwnedFd)>) {
         for port in self.ports.drain(..).flatten() {
@@ -262,6 +291,7 @@ impl Plane {
                 .deregister(&mut SourceFd(&port.socket.as_raw_fd()));
         }
         for (listener, socket) in sockets {
+            self.renew(&listener);
             let place = self.ports.len();
             let token = Token(PORT | place);
             let watched = self.epoll.registry().register(
@@ -277,6 +307,7 @@ impl Plane {
                 socket,
                 listener,
                 paused: false,
+                more: false,
             }));
             // Clients may have come before the socket was watched.
             self.accept(place);

@@ -79,6 +79,8 @@ pub struct Half {
     pub watched: bool,
     /// Whether the kernel has seen its last byte; we may not have read it yet.
     pub fin: bool,
+    /// Whether the kernel has told of an error; what came before it is still there to be read.
+    pub broken: bool,
     /// Whether it will send nothing more, and all it sent was read.
     pub eof: bool,
     /// Whether we told it that nothing more comes.

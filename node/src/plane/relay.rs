@@ -69,22 +69,26 @@ impl Plane {
         let record = self.records.get(index);
         // Kept, since the edge that told it is used up even where reading stops before the end.
         record.half(side).fin |= ready.closed;
+        record.half(side).broken |= ready.error;
         match record.phase {
             Phase::Relaying => self.on_relay(index, side, ready),
             Phase::Greeting if side == Side::Client => self.greet(index),
             Phase::Greeting | Phase::Vacant => {}
-            Phase::Waiting => {
-                if side == Side::Client && (ready.closed || ready.error) {
-                    let end = if ready.error {
-                        End::ClientReset
-                    } else {
-                        End::ClientClose
-                    };
-                    self.conclude(index, end);
-                }
-            }
+            Phase::Waiting if side == Side::Client => self.on_early_end(index, ready),
+            Phase::Waiting => {}
             Phase::Connecting => self.on_connecting(index, side, ready),
             Phase::Closing => self.drain(index, side),
+        }
+    }
+
+    /// The client may have left before a backend had it.
+    pub(super) fn on_early_end(&mut self, index: u32, ready: Ready) {
+        // In MQTT nobody would hear an answer. Elsewhere a half-closed client waits for one: its FIN is passed on.
+        let is_mqtt = self.records.get(index).level != 0;
+        if ready.error {
+            self.conclude(index, End::ClientReset);
+        } else if ready.closed && is_mqtt {
+            self.conclude(index, End::ClientClose);
         }
     }
 
@@ -92,7 +96,11 @@ impl Plane {
         if ready.write && self.records.get(index).half(side).pending.is_some() {
             self.flush(index, side);
         }
-        if side == Side::Client && ready.closed && self.records.get(index).half(side).bye {
+        let record = self.records.get(index);
+        if record.phase != Phase::Relaying {
+            return;
+        }
+        if side == Side::Client && ready.closed && record.half(side).bye {
             // Behind a DISCONNECT a client has nothing to say: its end needs no reading.
             return self.on_eof(index, side);
         }
@@ -129,7 +137,10 @@ impl Plane {
                     }
                 }
                 Stop::Eof => return self.on_eof(index, from),
-                Stop::Broken(side, error) => return self.on_broken(index, side, error),
+                Stop::Broken(side, error) if side == from => {
+                    return self.on_broken(index, side, error);
+                }
+                Stop::Broken(side, error) => return self.on_unwritable(index, side, error),
                 Stop::Connack { rest } => {
                     self.on_connack(index);
                     match rest {
@@ -163,7 +174,7 @@ impl Plane {
                         break;
                     }
                 }
-                Err(error) => return self.on_broken(index, to, error),
+                Err(error) => return self.on_unwritable(index, to, error),
             }
         }
         half.pending = None;
@@ -233,6 +244,27 @@ impl Plane {
                 first
             },
         );
+    }
+
+    /// A write to `side` failed. What it sent before it broke is still there to be read: a DISCONNECT in front of the
+    /// reset, perhaps, or the reason of a broker.
+    fn on_unwritable(&mut self, index: u32, side: Side, error: Errno) {
+        loop {
+            let record = self.records.get(index);
+            if record.phase != Phase::Relaying {
+                return;
+            }
+            if record.half(side).eof {
+                break;
+            }
+            match pump(record, side, &mut self.scratch, &self.shared) {
+                // Nothing is added to a socket that broke, so this ends.
+                Stop::Budget => {}
+                Stop::Connack { .. } => self.on_connack(index),
+                Stop::Drained | Stop::Stalled | Stop::Eof | Stop::Broken(..) => break,
+            }
+        }
+        self.on_broken(index, side, error);
     }
 
     fn on_broken(&mut self, index: u32, side: Side, error: Errno) {
@@ -489,7 +521,12 @@ fn pump(record: &mut Record, from: Side, scratch: &mut [u8], shared: &Shared) ->
         }
         if n < most {
             // All that was there has been read. If the kernel has seen the end, this was it.
-            return if source.fin { Stop::Eof } else { Stop::Drained };
+            match (source.fin, source.broken) {
+                (false, _) => return Stop::Drained,
+                (true, false) => return Stop::Eof,
+                // The next read says what broke.
+                (true, true) => {}
+            }
         }
     }
     Stop::Budget

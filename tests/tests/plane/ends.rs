@@ -1,0 +1,1 @@
+//! Ends: idle, deadlines, resets and wills.

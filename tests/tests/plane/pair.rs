@@ -1,0 +1,1 @@
+//! The pair of processes: deaths, freezes, stops, reloads.
