@@ -53,8 +53,13 @@ pub struct Row {
 /// An order to one thread.
 #[derive(Debug)]
 pub enum Order {
-    /// Accept on these sockets, and no longer on those whose listener is not among them.
-    Listen(Vec<(Arc<Listener>, OwnedFd)>),
+    /// Accept on these sockets, and no longer on those of before.
+    Listen {
+        /// Each with its listener.
+        sockets: Vec<(Arc<Listener>, OwnedFd)>,
+        /// Told when those of before are closed.
+        answer: oneshot::Sender<()>,
+    },
     /// Accept nothing more.
     Deafen,
     /// Close some.
@@ -131,6 +136,20 @@ impl Planes {
             .iter()
             .map(|thread| now.saturating_sub(thread.lap.load(Relaxed)));
         ages.max().unwrap_or(0)
+    }
+
+    /// Gives each thread its accepting sockets; returns when those of before are closed everywhere.
+    pub async fn listen(&self, shares: Vec<Vec<(Arc<Listener>, OwnedFd)>>) {
+        let mut answers = Vec::new();
+        for (thread, sockets) in shares.into_iter().enumerate() {
+            let (answer, answered) = oneshot::channel();
+            self.order(thread, Order::Listen { sockets, answer });
+            answers.push(answered);
+        }
+        for answered in answers {
+            // A thread that is gone has taken the process with it.
+            let _ = answered.await;
+        }
     }
 
     /// Lists connections of all threads, at most `most`.
@@ -212,7 +231,10 @@ impl Select {
 impl Plane {
     pub(super) fn obey(&mut self, order: Order) {
         match order {
-            Order::Listen(sockets) => self.listen(sockets),
+            Order::Listen { sockets, answer } => {
+                self.listen(sockets);
+                let _ = answer.send(());
+            }
             Order::Deafen => self.listen(Vec::new()),
             Order::Close {
                 select,

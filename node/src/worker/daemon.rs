@@ -198,7 +198,7 @@ impl Daemon {
         }
         daemon.recall_tables();
         daemon.reconcile(kept.is_none()).await;
-        daemon.listen(sockets);
+        daemon.listen(sockets).await;
         tokio::spawn(daemon.clone().follow_changes(changed));
         tokio::spawn(daemon.clone().keep_house());
         let limit = daemon.shared.most.load(Relaxed);
@@ -330,18 +330,16 @@ impl Daemon {
         self.loaded.store(Arc::new(loaded));
         self.loaded_at.store(unix_ms(), Relaxed);
         self.watch(settings).await;
-        self.listen(sockets);
+        self.listen(sockets).await;
         self.keep();
         tracing::debug!(by, "configuration applied");
         Ok(done)
     }
 
     /// Gives each data-plane thread its sockets.
-    fn listen(&self, sockets: super::guard::Sockets) {
+    async fn listen(&self, sockets: super::guard::Sockets) {
         let shares = build::share(&self.snapshot.load(), sockets, self.planes.len());
-        for (thread, share) in shares.into_iter().enumerate() {
-            self.planes.order(thread, Order::Listen(share));
-        }
+        self.planes.listen(shares).await;
     }
 
     /// Starts the tasks of all backends. With `from_scratch`, waits a little for names, so that the first clients find

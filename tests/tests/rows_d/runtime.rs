@@ -215,6 +215,8 @@ fn d16_clients_come_while_the_file_is_applied() {
                 failed
             })
         });
+        // Also where an assertion below fails: the scope waits for its hands.
+        let _stopping = OnDrop(|| stop.store(true, SeqCst));
         for round in 0..10 {
             let text = match round % 3 {
                 0 => config(&brokers, ""),
@@ -238,4 +240,13 @@ fn d16_clients_come_while_the_file_is_applied() {
         .map(|broker| broker.count_of("c-"))
         .sum::<usize>();
     assert!(came > 50, "{came} clients came meanwhile");
+}
+
+/// Does something when it goes, however that comes.
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
