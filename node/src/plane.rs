@@ -144,7 +144,7 @@ async fn run(
             }
             if ticks.poll_tick(cx).is_ready() {
                 plane.tick();
-                lap.store(clock::unix_ms(), Relaxed);
+                lap.store(clock::monotonic_ms(), Relaxed);
                 idle = false;
             }
             while let Poll::Ready(order) = orders.poll_recv(cx) {

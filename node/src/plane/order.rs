@@ -98,7 +98,7 @@ impl Planes {
         for place in 0..number {
             // Orders are few and come from commands and reloads; each is answered before the next of its kind.
             let (sender, orders) = mpsc::unbounded_channel();
-            let lap = Arc::new(AtomicU64::new(clock::unix_ms()));
+            let lap = Arc::new(AtomicU64::new(clock::monotonic_ms()));
             super::start(place, shared.clone(), orders, lap.clone())?;
             threads.push((sender, lap));
         }
@@ -126,7 +126,7 @@ impl Planes {
     /// Age of the oldest lap of all threads, in ms: how long the slowest has not come round.
     #[must_use]
     pub fn oldest_lap_ms(&self) -> u64 {
-        let now = clock::unix_ms();
+        let now = clock::monotonic_ms();
         let ages = self
             .threads
             .iter()
