@@ -140,6 +140,7 @@ async fn run(
                     ready?.clear_ready();
                 }
                 behind = plane.turn(&mut events)?;
+                lap.store(clock::monotonic_ms(), Relaxed);
                 idle = false;
             }
             if ticks.poll_tick(cx).is_ready() {
@@ -170,6 +171,7 @@ async fn run(
 impl Plane {
     /// Takes events until there are none, or others have to get their turn; answers whether there may be more.
     fn turn(&mut self, events: &mut Events) -> io::Result<bool> {
+        let until = clock::now() + wheel::TICK;
         for _ in 0..TURNS {
             match self.epoll.poll(events, Some(std::time::Duration::ZERO)) {
                 Ok(()) => {}
@@ -198,15 +200,19 @@ impl Plane {
                     self.accept(token & !PORT);
                 }
             }
-            // Bounded: each pass over the list moves at most a budget per record, then events are looked at again.
+            // Bounded: each pass over the list moves at most a budget per record, and ends when its time is over; what
+            // is left comes first in the next.
             let mut again = std::mem::take(&mut self.again);
-            for (index, side) in again.drain(..) {
+            let mut done = 0;
+            while done < again.len() && (done == 0 || clock::now() < until) {
+                let (index, side) = again[done];
                 self.go_on(index, side);
+                done += 1;
             }
+            again.drain(..done);
+            again.append(&mut self.again);
+            self.again = again;
             let mut rest = !self.again.is_empty();
-            if !rest {
-                self.again = again;
-            }
             for place in 0..self.ports.len() {
                 if self.has_more(place) {
                     self.accept(place);
@@ -217,6 +223,9 @@ impl Plane {
             // A batch that was not full has emptied the instance: sockets in it tell edges, so nothing lingers.
             if taken < BATCH && !rest {
                 return Ok(false);
+            }
+            if clock::now() >= until {
+                break;
             }
         }
         Ok(true)
