@@ -25,10 +25,14 @@ use standfast_vip::supervise::{Input, Output, Supervisor};
 
 use crate::channel::{Channel, MAX_FDS, Parcel};
 use crate::clock;
-use crate::listeners::Listeners;
+use crate::listeners::{Listeners, Outcome};
 
 /// How long a worker may take to close its connections when the node stops, unless its plan says so.
 const STOP_GRACE: Duration = Duration::from_secs(30);
+
+/// How long the guardian sleeps at most. Where a sleep took much longer, this process was frozen, and most likely the
+/// worker with it.
+const SLEEP: Duration = Duration::from_secs(1);
 
 /// The signals that mean something here, in the order in which their streams are polled.
 const SIGNALS: [i32; 4] = [SIGCHLD, SIGHUP, SIGTERM, SIGINT];
@@ -44,6 +48,8 @@ struct Guardian {
     worker: Option<Worker>,
     generation: u64,
     stop_grace: Duration,
+    /// The node stops: nothing is bound any more.
+    stopping: bool,
     finished: Option<i32>,
 }
 
@@ -71,6 +77,7 @@ pub fn run(arguments: Vec<OsString>) -> io::Result<i32> {
         worker: None,
         generation: 0,
         stop_grace: STOP_GRACE,
+        stopping: false,
         finished: None,
     };
     loop {
@@ -78,7 +85,13 @@ pub fn run(arguments: Vec<OsString>) -> io::Result<i32> {
         if let Some(code) = guardian.finished {
             return Ok(code);
         }
+        let lain_down = clock::now();
         let (signals, parcel) = guardian.wait(&streams)?;
+        if lain_down.elapsed() > 2 * SLEEP {
+            // A paused container or machine: what the worker did not say meanwhile is no fault of its.
+            let lap_age = Duration::ZERO;
+            guardian.step(Input::Heartbeat { lap_age })?;
+        }
         // What the worker said last is heard before its end is.
         if parcel {
             guardian.hear()?;
@@ -102,7 +115,7 @@ impl Guardian {
     /// Waits until something happens or is due: the signals that came, and whether the worker spoke.
     fn wait(&self, streams: &[UnixStream]) -> io::Result<(Vec<i32>, bool)> {
         let timeout = self.supervisor.deadline().map(|deadline| {
-            let left = deadline.saturating_duration_since(clock::now());
+            let left = deadline.saturating_duration_since(clock::now()).min(SLEEP);
             Timespec {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: i64::from(left.subsec_nanos()),
@@ -157,9 +170,17 @@ impl Guardian {
     fn step(&mut self, input: Input) -> io::Result<()> {
         match self.supervisor.handle(input, clock::now()) {
             None => Ok(()),
-            Some(Output::Start) => self.start(),
+            Some(Output::Start) => match self.start() {
+                // Out of processes or descriptors for the moment: the listeners stand, and it is tried again.
+                Err(error) if self.generation > 1 => {
+                    eprintln!("standfast: cannot start a worker: {error}");
+                    self.step(Input::Exited { code: None })
+                }
+                started => started,
+            },
             Some(Output::Ask) => {
-                // Nothing new comes in from here on.
+                // Nothing new comes in from here on, also where a plan is on its way.
+                self.stopping = true;
                 self.listeners.close();
                 self.say(&Message::Stop(words::Stop {}), &[]);
                 Ok(())
@@ -179,8 +200,8 @@ impl Guardian {
     }
 
     fn start(&mut self) -> io::Result<()> {
-        let (ours, theirs) = Channel::pair()?;
         self.generation += 1;
+        let (ours, theirs) = Channel::pair()?;
         // The very program that runs, even where its file has been replaced meanwhile.
         let child = Command::new("/proc/self/exe")
             .arg0("standfast")
@@ -302,7 +323,11 @@ impl Guardian {
         if plan.stop_grace_ms != 0 {
             self.stop_grace = Duration::from_millis(plan.stop_grace_ms);
         }
-        let outcome = self.listeners.apply(&plan.listeners);
+        let outcome = if self.stopping {
+            Outcome::default()
+        } else {
+            self.listeners.apply(&plan.listeners)
+        };
         let chunks: Vec<_> = outcome.sockets.chunks(MAX_FDS).collect();
         let answers = chunks.len().max(1);
         for place in 0..answers {

@@ -129,7 +129,7 @@ fn start(number: usize, shared: Arc<Shared>) -> io::Result<Handle> {
     let waker = Waker::new(registry, Token(ORDERS))?;
     // Orders are few and come from commands and reloads; each is answered before the next of its kind.
     let (sender, orders) = mpsc::channel();
-    let lap = Arc::new(AtomicU64::new(clock::unix_ms()));
+    let lap = Arc::new(AtomicU64::new(clock::monotonic_ms()));
     let plane = Plane {
         epoll,
         timer,
@@ -194,6 +194,7 @@ async fn run(mut plane: Plane) -> io::Result<()> {
 impl Plane {
     /// Takes events until there are none, or others have to get their turn; answers whether there may be more.
     fn turn(&mut self, events: &mut Events) -> io::Result<bool> {
+        let until = clock::now() + wheel::TICK;
         for _ in 0..TURNS {
             match self.epoll.poll(events, Some(std::time::Duration::ZERO)) {
                 Ok(()) => {}
@@ -228,15 +229,19 @@ impl Plane {
                     self.accept(token & !PORT);
                 }
             }
-            // Bounded: each pass over the list moves at most a budget per record, then events are looked at again.
+            // Bounded: each pass over the list moves at most a budget per record, and ends when its time is over; what
+            // is left comes first in the next.
             let mut again = std::mem::take(&mut self.again);
-            for (index, side) in again.drain(..) {
+            let mut done = 0;
+            while done < again.len() && (done == 0 || clock::now() < until) {
+                let (index, side) = again[done];
                 self.go_on(index, side);
+                done += 1;
             }
+            again.drain(..done);
+            again.append(&mut self.again);
+            self.again = again;
             let mut rest = !self.again.is_empty();
-            if !rest {
-                self.again = again;
-            }
             for place in 0..self.ports.len() {
                 if self.has_more(place) {
                     self.accept(place);
@@ -247,6 +252,9 @@ impl Plane {
             // A batch that was not full has emptied the instance: sockets in it tell edges, so nothing lingers.
             if taken < BATCH && !rest {
                 return Ok(false);
+            }
+            if clock::now() >= until {
+                break;
             }
         }
         Ok(true)
@@ -286,7 +294,7 @@ impl Plane {
                 self.tick();
             }
             // After the work, so that it tells how long the loop really takes.
-            self.lap.store(clock::unix_ms(), Relaxed);
+            self.lap.store(clock::monotonic_ms(), Relaxed);
         }
     }
 

@@ -32,6 +32,7 @@ use tokio::sync::mpsc;
 
 use crate::admin::server::Server;
 use crate::channel::Channel;
+use crate::clock;
 use crate::config::{self, Loaded, Overrides};
 use daemon::Daemon;
 use guard::{Guard, Wish};
@@ -57,26 +58,17 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> ExitCode {
     // Should the guardian die in a way that leaves the channel open, the kernel ends this process too.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    match leave_signals_to_guardian()
-        .map_err(anyhow::Error::from)
-        .and_then(|()| start(arguments))
-    {
+    // A terminal and systemd signal the whole group. The guardian says what is to be done; these only must not end us.
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        let _ = signal_hook::flag::register(signal, Arc::default());
+    }
+    match start(arguments) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("standfast: {error:#}");
             ExitCode::FAILURE
         }
     }
-}
-
-/// Ctrl-C and a service manager send their signals to all processes of a service. The guardian alone acts on them: it
-/// asks the worker to stop, and a worker that ended at once would cut its clients and be started anew.
-fn leave_signals_to_guardian() -> io::Result<()> {
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // Registering is what keeps the signal's default away; nobody reads the flag.
-        signal_hook::flag::register(signal, Arc::default())?;
-    }
-    Ok(())
 }
 
 fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -92,9 +84,10 @@ fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 async fn serve(arguments: &Arguments, channel: Channel) -> anyhow::Result<ExitCode> {
     let (wishes, mut wished) = mpsc::channel(16);
-    let Some((kept, generation)) = greet(&channel).await? else {
+    let (kept, generation, early) = greet(&channel).await?;
+    if early.contains(&Wish::Stop) {
         return Ok(ExitCode::SUCCESS);
-    };
+    }
     let overrides = Overrides::of_this_machine(arguments.node.clone());
     let loaded = match load(arguments, &overrides, kept.as_ref()) {
         Ok(loaded) => loaded,
@@ -107,6 +100,10 @@ async fn serve(arguments: &Arguments, channel: Channel) -> anyhow::Result<ExitCo
         eprintln!("{warning}");
     }
     let fd_limit = raise_fd_limit();
+    for wish in early {
+        // More than the queue holds say nothing new.
+        let _ = wishes.try_send(wish);
+    }
     let guard = Guard::new(channel, wishes)?;
     let daemon = Daemon::start(
         arguments, overrides, loaded, guard, kept, generation, fd_limit,
@@ -142,9 +139,9 @@ async fn serve(arguments: &Arguments, channel: Channel) -> anyhow::Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-/// Exchanges greetings with the guardian; answers what an earlier worker left, and which life of the worker this is.
-/// `None` where the node stops before the worker has begun.
-async fn greet(channel: &Channel) -> anyhow::Result<Option<(Option<Kept>, u64)>> {
+/// Exchanges greetings with the guardian; answers what an earlier worker left, which life of the worker this is, and
+/// what was wished before.
+async fn greet(channel: &Channel) -> anyhow::Result<(Option<Kept>, u64, Vec<Wish>)> {
     let hello = Hello {
         version: env!("CARGO_PKG_VERSION").into(),
         generation: 0,
@@ -153,6 +150,7 @@ async fn greet(channel: &Channel) -> anyhow::Result<Option<(Option<Kept>, u64)>>
     channel.send(&Message::Hello(hello), &[])?;
     let readable = crate::sys::watch(channel.as_fd().try_clone_to_owned()?)?;
     let mut generation = None;
+    let mut early = Vec::new();
     loop {
         let mut ready = readable.readable().await?;
         let parcel = match channel.receive() {
@@ -167,7 +165,7 @@ async fn greet(channel: &Channel) -> anyhow::Result<Option<(Option<Kept>, u64)>>
         };
         match parcel.message {
             Message::Hello(hello) if !hello.state_present => {
-                return Ok(Some((None, hello.generation)));
+                return Ok((None, hello.generation, early));
             }
             Message::Hello(hello) => generation = Some(hello.generation),
             Message::State(_) => {
@@ -184,9 +182,11 @@ async fn greet(channel: &Channel) -> anyhow::Result<Option<(Option<Kept>, u64)>>
                             None
                         }
                     });
-                return Ok(Some((kept, generation.unwrap_or(1))));
+                return Ok((kept, generation.unwrap_or(1), early));
             }
-            Message::Stop(_) => return Ok(None),
+            Message::Stop(_) => early.push(Wish::Stop),
+            Message::Reload(_) => early.push(Wish::Reload),
+            Message::Reopen(_) => early.push(Wish::Reopen),
             _ => {}
         }
     }
@@ -223,11 +223,19 @@ fn raise_fd_limit() -> u64 {
 async fn beat(daemon: Arc<Daemon>) {
     let mut beats = tokio::time::interval(HEARTBEAT);
     beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last = clock::now();
     loop {
         beats.tick().await;
-        let lap_age_ms = daemon.planes().oldest_lap_ms();
+        let now = clock::now();
+        // Where this loop was held up too, the whole process was: no data-plane loop is to blame for that time.
+        let late = now
+            .saturating_duration_since(last)
+            .saturating_sub(HEARTBEAT);
+        last = now;
+        let late_ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
+        let lap_age_ms = daemon.planes().oldest_lap_ms().saturating_sub(late_ms);
         let message = Message::Heartbeat(Heartbeat { lap_age_ms });
-        if daemon.guard().say(&message, &[]).is_err() {
+        if daemon.guard().offer(&message).is_err() {
             return;
         }
     }

@@ -130,7 +130,7 @@ impl Planes {
     /// Age of the oldest lap of all threads, in ms: how long the slowest has not come round.
     #[must_use]
     pub fn oldest_lap_ms(&self) -> u64 {
-        let now = clock::unix_ms();
+        let now = clock::monotonic_ms();
         let ages = self
             .threads
             .iter()

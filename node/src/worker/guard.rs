@@ -64,8 +64,14 @@ impl Guard {
                             }
                             _ => continue,
                         };
-                        if wishes.send(wish).await.is_err() {
-                            return;
+                        match wish {
+                            // Whoever takes wishes may be waiting for an answer that is behind this one.
+                            Wish::Stop => {
+                                let wishes = wishes.clone();
+                                tokio::spawn(async move { wishes.send(wish).await });
+                            }
+                            // Where the queue is full, there are others of the kind in it.
+                            _ => drop(wishes.try_send(wish)),
                         }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
@@ -91,6 +97,15 @@ impl Guard {
     /// The guardian is gone or does not read.
     pub fn say(&self, message: &Message, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         self.channel.send(message, fds)
+    }
+
+    /// Says a message that the next of its kind replaces, and waits for nothing.
+    ///
+    /// # Errors
+    ///
+    /// The guardian is gone.
+    pub fn offer(&self, message: &Message) -> io::Result<()> {
+        self.channel.offer(message)
     }
 
     /// Asks for these listeners; answers their sockets, or what could not be bound.

@@ -1,5 +1,6 @@
 //! The data plane and the pair of processes, seen from outside: bytes, edges, ends, limits, deaths and reloads.
 
+mod bytes;
 mod edges;
 mod ends;
 mod limits;
