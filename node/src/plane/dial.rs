@@ -309,6 +309,7 @@ impl Plane {
                 .waiting_since
                 .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
             if waited >= when_empty.wait {
+                record.queue_ms = u32::try_from(waited.as_millis()).unwrap_or(u32::MAX);
                 self.turn_away(index, when_empty.then);
                 continue;
             }
