@@ -167,7 +167,15 @@ impl House for Daemon {
             Command::Disable { backend, force } => {
                 let found = self.find(&backend)?;
                 self.spare_last(&found, "disable", force)?;
+                let live = found.live.load(std::sync::atomic::Ordering::Relaxed);
                 self.set(&found, Admin::Disabled, by, &mut done);
+                if live > 0 {
+                    done.changed.push(format!(
+                        "closing {live} connections of {}",
+                        full_name(&found)
+                    ));
+                    self.close_disabled(found.clone());
+                }
                 done.undo = Some(format!("standfast enable {}", full_name(&found)));
             }
             Command::Enable { backend } => {
