@@ -133,6 +133,37 @@ fn a_vanished_host_is_noticed_within_1500_ms() {
     });
 }
 
+/// TCP_USER_TIMEOUT: bytes of a live client that nobody acknowledges make the checks look, where no check is due and
+/// nobody else comes; the client is let go.
+#[test]
+fn unacknowledged_bytes_make_the_checks_look() {
+    require!(root);
+    let lan = require!(Bridge::with_hosts(2));
+    let there = (lan.host(2).ip(), standfast_tests::ports::free()).into();
+    let broker = lan.host(2).inside(|| FakeBroker::at(there));
+    let standfast = Standfast::start_on(
+        lan.host(1),
+        &one_pool(&format!(
+            "check = {{ interval = \"10m\" }}\ntimeout = {{ user = \"1s\" }}\n{}",
+            backends([&broker])
+        )),
+    );
+    standfast.wait_up(&["b1"]);
+    let to = standfast.addr("mqtt");
+    let mut client = lan.host(1).inside(|| Client::id(to, "talking"));
+    client.ping().expect("it works");
+    let fault = unix_ms();
+    let gone = lan.host(2).run("ip", &["link", "set", "eth0", "down"]);
+    gone.expect("the link is ours");
+    client.publish("t", b"into the void").expect("open");
+    let took = Duration::from_millis(taken_out(&standfast).saturating_sub(fault));
+    println!("unacknowledged: noticed after {took:?}");
+    assert!(took > ms(900) && took < s(8), "{took:?}");
+    client.ending(s(5)).expect("let go");
+    let end = standfast.line_of("talking")["end"].clone();
+    assert!(end == "backend-reset" || end == "backend-down", "{end}");
+}
+
 /// A broker that answers everybody but the clients whose id begins with `reset`, whose connections it resets.
 fn resetting_broker() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");

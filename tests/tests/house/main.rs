@@ -8,5 +8,6 @@ mod health;
 mod lines;
 mod names;
 mod proxy;
+mod reload;
 mod sticky;
 mod words;
