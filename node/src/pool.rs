@@ -75,11 +75,19 @@ pub enum Signal {
     Unreachable = 2,
     /// A connect was not answered quickly, or timed out.
     Slow = 3,
+    /// A live connection was closed by the broker: it may have turned away this client, or have been killed.
+    Closed = 4,
 }
 
 impl Signal {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::Refused, Self::Reset, Self::Unreachable, Self::Slow];
+    pub const ALL: [Self; 5] = [
+        Self::Refused,
+        Self::Reset,
+        Self::Unreachable,
+        Self::Slow,
+        Self::Closed,
+    ];
 
     /// The word in logs.
     #[must_use]
@@ -89,6 +97,7 @@ impl Signal {
             Self::Reset => "connection reset",
             Self::Unreachable => "unreachable",
             Self::Slow => "slow to answer",
+            Self::Closed => "connection closed",
         }
     }
 }

@@ -94,24 +94,14 @@ pub fn sticky(
         "CLIENT", "POOL", "HOME", "SINCE", "USED", "EXPIRES", "LIVE", "REMARKS",
     ];
     let now = unix_ms();
-    let list = List::new(&head, out, |row: &StickyRow| sticky_cells(row, now));
-    let mut found = false;
-    let exit = list.run(global, Request::Sticky(query), |answer| match answer {
-        Answer::Sticky(rows) => {
-            found |= !rows.is_empty();
-            Ok(rows)
-        }
+    let mut list = List::new(&head, out, |row: &StickyRow| sticky_cells(row, now));
+    list.missing = wanted.map(|client| {
+        format!("{client:?} has no home: it was never here, or not for longer than sticky.expire")
+    });
+    list.run(global, Request::Sticky(query), |answer| match answer {
+        Answer::Sticky(rows) => Ok(rows),
         other => Err(ask::unexpected(&other)),
-    })?;
-    match wanted {
-        Some(client) if !found => Err(Failure::new(
-            Exit::Failed,
-            format!(
-                "{client:?} has no home: it was never here, or not for longer than sticky.expire"
-            ),
-        )),
-        _ => Ok(exit),
-    }
+    })
 }
 
 fn sticky_cells(row: &StickyRow, now: u64) -> Vec<Cell> {
@@ -242,6 +232,8 @@ struct List<'a, T, F: Fn(&T) -> Vec<Cell>> {
     head: &'a [&'a str],
     out: &'a mut Out,
     cells: F,
+    /// Why it is a failure that there are no rows, where it is one.
+    missing: Option<String>,
     rows: std::marker::PhantomData<fn(T)>,
 }
 
@@ -251,6 +243,7 @@ impl<'a, T: Serialize, F: Fn(&T) -> Vec<Cell>> List<'a, T, F> {
             head,
             out,
             cells,
+            missing: None,
             rows: std::marker::PhantomData,
         }
     }
@@ -279,6 +272,12 @@ impl<'a, T: Serialize, F: Fn(&T) -> Vec<Cell>> List<'a, T, F> {
             outcome = self.out.text(&text);
             Ok(())
         })?;
+        if printed == 0
+            && let Some(missing) = self.missing
+        {
+            // Said once: a failure has a document of its own.
+            return Err(Failure::new(Exit::Failed, missing));
+        }
         if json {
             outcome = self.out.text(if printed == 0 { "[]\n" } else { "\n]\n" });
         } else if printed == 0 {

@@ -17,7 +17,7 @@ use crate::pool::{Choice, Signal, put_proxy_header};
 use crate::route::Request;
 
 /// A connect that takes longer makes the health checks look at once: on a LAN it takes a millisecond.
-const SLOW: Duration = Duration::from_millis(250);
+const SLOW: Duration = Duration::from_millis(150);
 
 /// How long a client whose every choice failed waits before the choices are tried again.
 const ROUND: Duration = Duration::from_millis(250);
@@ -321,6 +321,7 @@ impl Plane {
                 .waiting_since
                 .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
             if waited >= when_empty.wait {
+                record.queue_ms = u32::try_from(waited.as_millis()).unwrap_or(u32::MAX);
                 self.turn_away(index, when_empty.then);
                 continue;
             }

@@ -267,7 +267,8 @@ impl Record {
             keepalive: self.keepalive,
             why: self.why.map(Why::as_str),
             greeting: routed.then(|| ms(self.greeting_ms)).flatten(),
-            queue: self.why.and_then(|_| ms(self.queue_ms)),
+            // Waiting in vain is waiting, too.
+            queue: ms(self.queue_ms).filter(|_| self.why.is_some() || self.queue_ms > 0),
             connect: self.backend.as_ref().and_then(|_| ms(self.connect_ms)),
             connack: self.connack,
             bytes_in: self.halves[Side::Client as usize].bytes,

@@ -218,6 +218,14 @@ impl Plane {
             }
             Side::Backend if said_bye => self.conclude(index, End::ClientDisconnect),
             Side::Backend => {
+                // The kernel closes for a broker that is killed. A client that was refused was closed on purpose.
+                let refused = record.connack.is_some_and(|code| code != 0);
+                if record.end.is_none()
+                    && !refused
+                    && let Some(backend) = &record.backend
+                {
+                    backend.signal(Signal::Closed);
+                }
                 record.end.get_or_insert(End::BackendClose);
                 shut(record.half(to));
                 // A broker that closed reads nothing more; of another server that is not known.

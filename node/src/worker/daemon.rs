@@ -480,6 +480,31 @@ impl Daemon {
         });
     }
 
+    /// Maintenance: closes the connections of a backend, at its pool's pace, while it is disabled.
+    pub(super) fn close_disabled(&self, backend: Arc<Backend>) {
+        let daemon = self.me();
+        let snapshot = self.snapshot.load();
+        let pool = snapshot.pools.iter().find(|pool| pool.name == backend.pool);
+        let pace = pool.and_then(|pool| pool.config.on_down.pace);
+        tokio::spawn(async move {
+            let is_disabled = || backend.admin() == Admin::Disabled;
+            let closed = evict(
+                &daemon.planes,
+                &backend,
+                pace.map(|rate| rate.per_second),
+                End::Drained,
+                Reason::ADMINISTRATIVE_ACTION.0,
+                is_disabled,
+            )
+            .await;
+            let subject = format!("{}/{}", backend.pool, backend.name);
+            let text = format!("closed {closed} connections of a backend that is disabled");
+            daemon
+                .events
+                .note(Loudness::Notice, "backend", &subject, &text, "");
+        });
+    }
+
     /// Closes everything at a pace and returns when it is closed.
     pub(super) async fn stop(&self) {
         self.stopping.store(true, Relaxed);

@@ -167,7 +167,15 @@ impl House for Daemon {
             Command::Disable { backend, force } => {
                 let found = self.find(&backend)?;
                 self.spare_last(&found, "disable", force)?;
+                let live = found.live.load(std::sync::atomic::Ordering::Relaxed);
                 self.set(&found, Admin::Disabled, by, &mut done);
+                if live > 0 {
+                    done.changed.push(format!(
+                        "closing {live} connections of {}",
+                        full_name(&found)
+                    ));
+                    self.close_disabled(found.clone());
+                }
                 done.undo = Some(format!("standfast enable {}", full_name(&found)));
             }
             Command::Enable { backend } => {
@@ -403,14 +411,23 @@ impl Daemon {
             let table = pool.router.table();
             let before = table.lookup(id, unix_ms());
             table.set(id, table.intern(&backend.name), unix_ms());
-            let was = before.map_or("no home".to_owned(), |home| home.name.to_string());
+            let was = before.map(|home| home.name.to_string());
+            // Typed into a shell, so that any client id has to survive one.
+            let quoted = format!("'{}'", client.replace('\'', r"'\''"));
+            done.undo = Some(match &was {
+                Some(home) => format!(
+                    "standfast sticky set --pool {} -- {quoted} {home}",
+                    pool.name
+                ),
+                None => format!(
+                    "standfast sticky clear --pool {} --yes --client={quoted}",
+                    pool.name
+                ),
+            });
+            let was = was.unwrap_or_else(|| "no home".to_owned());
             done.changed.push(format!(
                 "home of {client:?} in pool {} is {}, was {was}",
                 pool.name, backend.name
-            ));
-            done.undo = Some(format!(
-                "standfast sticky clear --pool {} {client}",
-                pool.name
             ));
         }
         Ok(())
