@@ -371,7 +371,7 @@ fn fifty_reloads_refuse_nobody_drop_nobody_and_keep_no_descriptor() {
             text += &format!(", {{ name = \"b2\", addr = \"{}\" }}", brokers[1].addr());
         }
         text += "]\n";
-        if round % 3 != 0 {
+        if !round.is_multiple_of(3) {
             text += "[[listener]]\nbind = \"127.0.0.1:${port:extra}\"\npool = \"mqtt\"\n";
         }
         text

@@ -74,8 +74,7 @@ pub fn tcp_pool(lines: &str, backends: &[SocketAddr]) -> String {
 
 /// The worker's process.
 pub fn worker(standfast: &Standfast) -> u32 {
-    let found = within(s(5), "a worker", || {
+    within(s(5), "a worker", || {
         processes(standfast.program().pid()).get(1).copied()
-    });
-    found
+    })
 }
