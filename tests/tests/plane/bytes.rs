@@ -1,13 +1,16 @@
 //! What passes arrives unchanged, however it is cut and however slowly it is read, in bounded memory.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
+use socket2::{Domain, SockRef, Socket, Type};
 use standfast_tests::mqtt::publish;
 use standfast_tests::prelude::*;
 
-use crate::scripted::{CONNACK, Scripted, read_packet, tcp_pool};
+use crate::scripted::{CONNACK, SEGMENT, Scripted, read_packet, tcp_pool};
 
 const CONNECTIONS: u64 = 100;
 const MEGABYTE: usize = 1_000_000;
@@ -54,8 +57,34 @@ fn message(seed: u64, is_mqtt: bool) -> Vec<u8> {
     all
 }
 
+/// What each connection says and hears. Neighbours by number differ; making noise is dear, so few are made.
+struct Said(Vec<Vec<u8>>);
+
+impl Said {
+    fn new(is_mqtt: bool) -> Self {
+        Self((0..7).map(|seed| message(seed, is_mqtt)).collect())
+    }
+
+    fn there(&self, number: u64) -> &[u8] {
+        self.of(number)
+    }
+
+    fn back(&self, number: u64) -> &[u8] {
+        self.of(number + 3)
+    }
+
+    fn of(&self, number: u64) -> &[u8] {
+        &self.0[usize::try_from(number).expect("small") % self.0.len()]
+    }
+}
+
 /// Writes in pieces of any size while it reads in pieces of any size; stalls in the middle where told to.
 fn exchange(stream: &TcpStream, seed: u64, say: &[u8], hear: &[u8], stalls: bool) {
+    if stalls {
+        // Else the kernel would take all of it, and nobody would notice the stall.
+        let small = SockRef::from(stream).set_recv_buffer_size(8 * 1024);
+        small.expect("a size that every kernel takes");
+    }
     thread::scope(|scope| {
         let mut out = stream.try_clone().expect("descriptors are left");
         scope.spawn(move || {
@@ -94,7 +123,19 @@ fn exchange(stream: &TcpStream, seed: u64, say: &[u8], hear: &[u8], stalls: bool
     });
 }
 
+fn open(to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("descriptors are left");
+    let set = socket.set_tcp_mss(SEGMENT);
+    set.expect("a size that every kernel takes");
+    socket.connect(&to.into()).expect("it listens");
+    socket.into()
+}
+
 fn a_megabyte_each_way(is_mqtt: bool) {
+    let said = Arc::new(Said::new(is_mqtt));
+    let says = Arc::clone(&said);
+    let heard = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&heard);
     let server = Scripted::start(move |mut stream| {
         let number = if is_mqtt {
             let mut pending = Vec::new();
@@ -112,8 +153,9 @@ fn a_megabyte_each_way(is_mqtt: bool) {
             }
             u64::from_le_bytes(number)
         };
-        let (there, back) = (message(number, is_mqtt), message(number + 1_000, is_mqtt));
-        exchange(&stream, number, &back, &there, number % 5 == 1);
+        let (there, back) = (says.there(number), says.back(number));
+        exchange(&stream, number, back, there, number % 5 == 1);
+        count.fetch_add(1, Relaxed);
         // The other side is done reading when it closes.
         let _ = stream.read(&mut [0]);
     });
@@ -133,28 +175,28 @@ fn a_megabyte_each_way(is_mqtt: bool) {
     thread::scope(|scope| {
         let clients: Vec<_> = (0..CONNECTIONS)
             .map(|number| {
-                let to = standfast.addr("mqtt");
+                let (to, said) = (standfast.addr("mqtt"), &said);
                 scope.spawn(move || {
-                    let client = if is_mqtt {
-                        Client::id(to, &number.to_string())
+                    let mut stream = &open(to);
+                    stream.set_read_timeout(Some(s(60))).expect("not zero");
+                    if is_mqtt {
+                        let connect = Connect::v311(&number.to_string());
+                        stream.write_all(&connect.bytes()).expect("open");
+                        let mut connack = [0; CONNACK.len()];
+                        stream.read_exact(&mut connack).expect("accepted");
+                        assert_eq!(connack, CONNACK);
                     } else {
-                        let mut client = Client::open(to).expect("it listens");
-                        client.send(&number.to_le_bytes()).expect("open");
-                        client
-                    };
-                    client
-                        .stream()
-                        .set_read_timeout(Some(s(60)))
-                        .expect("not zero");
-                    let (there, back) =
-                        (message(number, is_mqtt), message(number + 1_000, is_mqtt));
-                    exchange(client.stream(), number + 50, &there, &back, number % 5 == 0);
+                        stream.write_all(&number.to_le_bytes()).expect("open");
+                    }
+                    let (there, back) = (said.there(number), said.back(number));
+                    exchange(stream, number + 50, there, back, number % 5 == 0);
                 })
             })
             .collect();
         eventually(s(120), "all have heard all", || {
             most = most.max(standfast.memory());
-            clients.iter().all(|client| client.is_finished())
+            let said_all = clients.iter().all(|client| client.is_finished());
+            said_all && heard.load(Relaxed) == CONNECTIONS
         });
     });
     let grown = most.saturating_sub(before);

@@ -8,6 +8,9 @@ use socket2::SockRef;
 use standfast_tests::prelude::*;
 use standfast_tests::standfast::processes;
 
+/// Bytes of a TCP segment.
+pub const SEGMENT: u32 = 1_400;
+
 /// Listens on a port of 127.0.0.1 and gives each connection to the script, in a thread of its own.
 pub struct Scripted {
     address: SocketAddr,
@@ -17,6 +20,9 @@ pub struct Scripted {
 impl Scripted {
     pub fn start(script: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+        // As on an Ethernet: with the segments of loopback, the kernel alone would take megabytes for a reader that stalls.
+        let segment = SockRef::from(&listener).set_tcp_mss(SEGMENT);
+        segment.expect("a size that every kernel takes");
         let address = listener.local_addr().expect("it is bound");
         let accepting = listener.try_clone().expect("descriptors are left");
         let script = Arc::new(script);
