@@ -138,24 +138,16 @@ pub struct Facts {
 }
 
 /// One connection.
-///
-/// What every message touches stands first, in two cache lines: with thousands of busy connections it is misses that
-/// cost.
 #[derive(Debug)]
-#[repr(C, align(64))]
 pub struct Record {
     /// Where it is in its life.
     pub phase: Phase,
-    /// Protocol level; 0 before the CONNECT and in `tcp` mode.
-    pub level: u8,
-    /// See [`Facts`].
-    pub facts: Facts,
-    /// The tick when the client last sent something.
-    pub last_in: u32,
     /// The client's and the backend's half, by [`Side`].
     pub halves: [Half; 2],
     /// Its deadline.
     pub hook: Hook,
+    /// The tick when the client last sent something.
+    pub last_in: u32,
     /// Ticks without a byte of the client after which it is closed; 0 is never.
     pub idle_ticks: u32,
     /// Its number, for logs and `connections`.
@@ -178,6 +170,8 @@ pub struct Record {
     pub stuck: Option<Id>,
     /// Keepalive in force, in seconds.
     pub keepalive: u16,
+    /// Protocol level; 0 before the CONNECT and in `tcp` mode.
+    pub level: u8,
     /// Code of the CONNACK.
     pub connack: Option<u8>,
     /// Why it went to its backend.
@@ -188,14 +182,13 @@ pub struct Record {
     pub queue_ms: u32,
     /// From the first connect to success, in ms.
     pub connect_ms: u32,
+    /// See [`Facts`].
+    pub facts: Facts,
     /// Why it ends, once known.
     pub end: Option<End>,
     /// See [`Setup`].
     pub setup: Option<Box<Setup>>,
 }
-
-/// What an idle connection costs, beside its client id and its sticky entry.
-const _: () = assert!(size_of::<Record>() <= 384);
 
 impl Record {
     /// A free slot; the time is of no matter.
