@@ -64,6 +64,8 @@ struct Worker {
 ///
 /// Signals cannot be caught, or the worker's process cannot be started.
 pub fn run(arguments: Vec<OsString>) -> io::Result<i32> {
+    // It holds one socket for each address and thread; the worker inherits the limit.
+    crate::worker::raise_fd_limit();
     let signals = SIGNALS.map(signal_stream);
     let mut streams = Vec::new();
     for stream in signals {

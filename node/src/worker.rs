@@ -207,7 +207,7 @@ fn load(
 }
 
 /// Raises the file-descriptor limit as far as allowed; answers the limit in force.
-fn raise_fd_limit() -> u64 {
+pub(crate) fn raise_fd_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum;
     let raised = Rlimit {

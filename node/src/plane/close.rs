@@ -80,8 +80,8 @@ impl Plane {
         }
         for half in &mut record.halves {
             if let Some(pending) = half.pending.take() {
-                let left = pending.bytes.len() - pending.taken;
-                self.shared.relay_bytes.fetch_sub(left as u64, Relaxed);
+                let held = pending.bytes.len() as u64;
+                self.shared.relay_bytes.fetch_sub(held, Relaxed);
             }
         }
         // The broker has to read what the client said last; the client, what we or the broker said last.

@@ -169,8 +169,10 @@ impl Plane {
                 Ok(0) => return,
                 Ok(n) => {
                     pending.taken += n;
-                    self.shared.relay_bytes.fetch_sub(n as u64, Relaxed);
                     if pending.taken == pending.bytes.len() {
+                        // Counted until it is freed, and it is freed as a whole.
+                        let held = pending.bytes.len() as u64;
+                        self.shared.relay_bytes.fetch_sub(held, Relaxed);
                         break;
                     }
                 }
