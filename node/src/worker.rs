@@ -17,6 +17,7 @@ mod guard;
 mod house;
 mod keep;
 mod look;
+mod reload;
 
 use std::io;
 use std::os::fd::AsFd;

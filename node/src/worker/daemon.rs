@@ -19,9 +19,8 @@ use super::guard::Guard;
 use super::keep::{self, Kept, KeptBackend};
 use super::{Arguments, build};
 use crate::access::AccessLog;
-use crate::admin::house::Refused;
 use crate::admin::server::Server;
-use crate::admin::view::{Done, ReloadView};
+use crate::admin::view::ReloadView;
 use crate::clock::{self, unix_ms};
 use crate::config::{self, CloseWhen, Config, Loaded, Overrides};
 use crate::end::End;
@@ -50,7 +49,7 @@ const STOP_PACE: f64 = 500.0;
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the guardian waits for before it ends a worker that stops.
-const STOP_GRACE: Duration = Duration::from_secs(30);
+pub(super) const STOP_GRACE: Duration = Duration::from_secs(30);
 
 /// How long the logs may take to write what waits.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -98,17 +97,17 @@ pub struct Daemon {
     /// Itself, for tasks that outlive a call.
     me: Weak<Self>,
     pub(super) arguments: Arguments,
-    overrides: Overrides,
+    pub(super) overrides: Overrides,
     pub(super) loaded: ArcSwap<Loaded>,
     pub(super) loaded_at: AtomicU64,
     pub(super) last_reload: Mutex<Option<ReloadView>>,
     pub(super) snapshot: ArcSwap<Snapshot>,
     pub(super) shared: Arc<Shared>,
-    planes: Planes,
-    guard: Guard,
+    pub(super) planes: Planes,
+    pub(super) guard: Guard,
     pub(super) events: Events,
     pub(super) logging: Logging,
-    ids: Hasher,
+    pub(super) ids: Hasher,
     resolver: Resolver,
     addresses: Addresses,
     watchers: Mutex<HashMap<Name, Watcher>>,
@@ -117,7 +116,7 @@ pub struct Daemon {
     pub(super) rates: Mutex<super::look::Rates>,
     /// One reload or command at a time.
     pub(super) one_by_one: tokio::sync::Mutex<()>,
-    server: OnceLock<Arc<Server<Self>>>,
+    pub(super) server: OnceLock<Arc<Server<Self>>>,
     pub(super) birth: Birth,
     pub(super) stopping: AtomicBool,
 }
@@ -157,7 +156,7 @@ impl Daemon {
         let sockets = guard
             .plan(build::plan(&config), millis(STOP_GRACE))
             .await?
-            .map_err(|errors| anyhow::anyhow!("{}", bind_errors(&errors)))?;
+            .map_err(|errors| anyhow::anyhow!("{}", super::guard::bind_errors(&errors)))?;
         let shared = Arc::new(shared(&config, fd_limit, access, events.clone()));
         let planes = Planes::start(config.node.threads, &shared)?;
         let resolver = Resolver::system();
@@ -247,97 +246,8 @@ impl Daemon {
             .collect()
     }
 
-    /// Reads the file again and applies the difference; with `dry_run` only says what it would be.
-    pub(super) async fn reload(&self, dry_run: bool, by: &str) -> Result<Done, Refused> {
-        let _turn = self.one_by_one.lock().await;
-        let outcome = self.try_reload(dry_run, by).await;
-        if !dry_run {
-            let (applied, text) = match &outcome {
-                Ok(done) if done.changed.is_empty() => (true, "nothing has changed".to_owned()),
-                Ok(done) => (true, done.changed.join("; ")),
-                Err(refused) => (false, refused.message.clone()),
-            };
-            let loudness = if applied {
-                Loudness::Notice
-            } else {
-                Loudness::Error
-            };
-            let said = if applied {
-                format!("reloaded: {text}")
-            } else {
-                format!("the configuration was not applied, the running one stays: {text}")
-            };
-            let file = self.arguments.config.display().to_string();
-            self.events.note(loudness, "config", &file, &said, by);
-            *self.last_reload.lock() = Some(ReloadView {
-                at: unix_ms(),
-                applied,
-                text,
-                by: by.to_owned(),
-            });
-        }
-        outcome
-    }
-
-    async fn try_reload(&self, dry_run: bool, by: &str) -> Result<Done, Refused> {
-        let before = self.loaded.load_full();
-        let mut loaded = config::load(&self.arguments.config, &self.overrides)
-            .map_err(|problems| Refused::invalid(problems.to_string()))?;
-        let mut done = Done {
-            node: loaded.config.node.name.clone(),
-            warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
-            ..Done::default()
-        };
-        for change in config::diff(&before.config, &loaded.config) {
-            if change.needs_restart {
-                let text = format!("{change}: takes effect when the service is restarted");
-                done.warnings.push(text);
-            } else {
-                done.changed.push(change.to_string());
-            }
-        }
-        if dry_run {
-            return Ok(done);
-        }
-        // What cannot change while the process runs stays as it is, also in what is shown.
-        loaded.config.node = config::Node {
-            restart_grace: loaded.config.node.restart_grace,
-            ..before.config.node.clone()
-        };
-        let settings =
-            load_settings(&loaded.config).map_err(|error| Refused::failed(error.to_string()))?;
-        let sockets = self
-            .guard
-            .plan(build::plan(&loaded.config), millis(STOP_GRACE))
-            .await
-            .map_err(|error| Refused::failed(format!("the guardian does not answer: {error}")))?
-            .map_err(|errors| Refused::failed(bind_errors(&errors)))?;
-        if let Some(server) = self.server.get()
-            && let Err(error) = server.apply(&loaded.config.control)
-        {
-            done.warnings
-                .push(format!("control sockets stay as they were: {error}"));
-        }
-        let logs = self.logging.reconfigure(&loaded.config.log);
-        if let Err(error) = logs.and_then(|()| self.shared.access.reconfigure(&loaded.config.log)) {
-            done.warnings
-                .push(format!("logs stay as they were: {error}"));
-        }
-        let config = &loaded.config;
-        set_limits(&self.shared, config, self.birth.fd_limit);
-        let snapshot = build::snapshot(config, Some(&self.snapshot.load()), &self.ids);
-        self.snapshot.store(Arc::new(snapshot));
-        self.loaded.store(Arc::new(loaded));
-        self.loaded_at.store(unix_ms(), Relaxed);
-        self.watch(settings).await;
-        self.listen(sockets).await;
-        self.keep();
-        tracing::debug!(by, "configuration applied");
-        Ok(done)
-    }
-
     /// Gives each data-plane thread its sockets.
-    async fn listen(&self, sockets: super::guard::Sockets) {
+    pub(super) async fn listen(&self, sockets: super::guard::Sockets) {
         let shares = build::share(&self.snapshot.load(), sockets, self.planes.len());
         self.planes.listen(shares).await;
     }
@@ -370,7 +280,7 @@ impl Daemon {
     }
 
     /// Makes the tasks match the backends there are.
-    async fn watch(&self, mut settings: SettingsMap) {
+    pub(super) async fn watch(&self, mut settings: SettingsMap) {
         let snapshot = self.snapshot.load_full();
         let mut watchers = self.watchers.lock();
         watchers.retain(|_, watcher| {
@@ -563,13 +473,13 @@ impl Daemon {
     }
 
     /// Gives the guardian what a next worker needs, if that has changed.
-    fn keep(&self) {
+    pub(super) fn keep(&self) {
         let kept = Kept {
             sources: self.loaded.load().sources.clone(),
             backends: self
                 .backends()
                 .iter()
-                .map(|backend| kept_backend(backend))
+                .map(|backend| KeptBackend::of(backend))
                 .collect(),
         };
         if self.rates.lock().is_kept(&kept) {
@@ -647,12 +557,12 @@ impl Daemon {
 }
 
 /// A backend by its pool's name and its own.
-type Name = (Arc<str>, Arc<str>);
+pub(super) type Name = (Arc<str>, Arc<str>);
 
-type SettingsMap = HashMap<Name, Settings>;
+pub(super) type SettingsMap = HashMap<Name, Settings>;
 
 /// The settings of all checks; password files are read here, so that a bad one stops a reload before it changes anything.
-fn load_settings(config: &Config) -> std::io::Result<SettingsMap> {
+pub(super) fn load_settings(config: &Config) -> std::io::Result<SettingsMap> {
     let mut settings = HashMap::new();
     for pool in &config.pools {
         for backend in &pool.backends {
@@ -666,27 +576,7 @@ fn load_settings(config: &Config) -> std::io::Result<SettingsMap> {
     Ok(settings)
 }
 
-fn kept_backend(backend: &Backend) -> KeptBackend {
-    let verdict = backend.verdict();
-    KeptBackend {
-        pool: backend.pool.to_string(),
-        name: backend.name.to_string(),
-        admin: backend.admin(),
-        weight: backend.weight_override(),
-        up: (verdict != Verdict::Unknown).then_some(verdict == Verdict::Up),
-        dead: verdict == Verdict::Dead,
-    }
-}
-
-fn bind_errors(errors: &[standfast_proto::guardian::BindError]) -> String {
-    let texts: Vec<_> = errors
-        .iter()
-        .map(|error| format!("cannot listen on {}: {}", error.key, error.message))
-        .collect();
-    texts.join("; ")
-}
-
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -708,7 +598,7 @@ fn shared(config: &Config, fd_limit: u64, access: AccessLog, events: Events) -> 
     shared
 }
 
-fn set_limits(shared: &Shared, config: &Config, fd_limit: u64) {
+pub(super) fn set_limits(shared: &Shared, config: &Config, fd_limit: u64) {
     // Two descriptors a connection, and enough left for everything else.
     let possible = u32::try_from(fd_limit.saturating_sub(RESERVED_FDS) / 2).unwrap_or(u32::MAX);
     let most = config

@@ -144,3 +144,12 @@ impl Guard {
         })
     }
 }
+
+/// What could not be bound, as one line.
+pub(super) fn bind_errors(errors: &[BindError]) -> String {
+    let texts: Vec<_> = errors
+        .iter()
+        .map(|error| format!("cannot listen on {}: {}", error.key, error.message))
+        .collect();
+    texts.join("; ")
+}

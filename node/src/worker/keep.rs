@@ -11,7 +11,7 @@ use standfast_gossip::sticky::{Hasher, Table, snapshot};
 
 use crate::clock::unix_ms;
 use crate::config::Sources;
-use crate::pool::Admin;
+use crate::pool::{Admin, Backend, Verdict};
 
 /// What a crashed worker leaves for the next.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -37,6 +37,21 @@ pub struct KeptBackend {
     pub up: Option<bool>,
     /// Whether it was down because its port or host was gone.
     pub dead: bool,
+}
+
+impl KeptBackend {
+    /// What is to be kept of a backend.
+    pub(super) fn of(backend: &Backend) -> Self {
+        let verdict = backend.verdict();
+        Self {
+            pool: backend.pool.to_string(),
+            name: backend.name.to_string(),
+            admin: backend.admin(),
+            weight: backend.weight_override(),
+            up: (verdict != Verdict::Unknown).then_some(verdict == Verdict::Up),
+            dead: verdict == Verdict::Dead,
+        }
+    }
 }
 
 impl Kept {
