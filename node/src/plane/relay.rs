@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use standfast_proto::mqtt::Level;
 use standfast_proto::mqtt::connack::{self, Parsed};
+use standfast_proto::mqtt::packet::Tracker;
 
 use super::greet::is_disconnect;
 use super::record::{Half, Pending, Phase, Record, Side};
@@ -181,6 +182,13 @@ impl Plane {
         }
         half.pending = None;
         let from = to.other();
+        if to == Side::Client && record.facts.wants_bye != 0 {
+            self.say_bye(index);
+        }
+        let record = self.records.get(index);
+        if record.phase != Phase::Relaying {
+            return;
+        }
         if record.half(from).eof {
             self.on_eof(index, from);
         } else {
@@ -428,6 +436,18 @@ impl Plane {
     }
 }
 
+/// How many of `bytes` belong to the packet that is under way; all, if it does not end in them.
+fn to_boundary(mut tracker: Tracker, bytes: &[u8]) -> usize {
+    for (place, byte) in bytes.iter().enumerate() {
+        // A bad length turns the tracker off, and then there is no boundary.
+        let _ = tracker.advance(std::slice::from_ref(byte), |_| {});
+        if tracker.at_boundary() {
+            return place + 1;
+        }
+    }
+    bytes.len()
+}
+
 /// Sets the socket options of a long life.
 fn settle(record: &Record) {
     if let (Some(listener), Some(socket)) = (
@@ -474,7 +494,13 @@ fn pump(record: &mut Record, from: Side, scratch: &mut [u8], shared: &Shared) ->
             Received::Eof => return Stop::Eof,
             Received::Broken(error) => return Stop::Broken(from, error),
         };
-        let bytes = &scratch[..n];
+        let mut bytes = &scratch[..n];
+        // Where a DISCONNECT of ours is to follow, nothing passes behind the packet that is under way.
+        let ends_here = from == Side::Backend && record.facts.wants_bye != 0 && source.tracked;
+        if ends_here {
+            bytes = &bytes[..to_boundary(source.tracker, bytes)];
+        }
+        let n = bytes.len();
         source.bytes += n as u64;
         if source.tracked {
             let bye = &mut source.bye;
@@ -528,6 +554,9 @@ fn pump(record: &mut Record, from: Side, scratch: &mut [u8], shared: &Shared) ->
         }
         if last {
             return Stop::Eof;
+        }
+        if ends_here && source.tracker.at_boundary() {
+            return Stop::Drained;
         }
         if n < most {
             // All that was there has been read. If the kernel has seen the end, this was it.
